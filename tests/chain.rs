@@ -1,5 +1,5 @@
-//! Whatever is written in suites and manifests: from texts to a plan there is an answer, soon, and
-//! never a panic.
+//! Generated edits of suites and manifests: reading, resolving and planning them ends soon, with a
+//! plan or an error, and never with a panic.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -25,7 +25,7 @@ const WORLD: &str = concat!(
     include_str!("../suites/shop/manifests/policies-data.yaml"),
 );
 
-/// How far a pair of texts came.
+/// The last step that a pair of texts reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reached {
     Diagnostics,
@@ -34,16 +34,18 @@ enum Reached {
     Plan,
 }
 
-/// The whole way of `watertight plan`.
+/// The steps of `watertight plan`.
 fn chain(suite_text: &str, world_text: &str) -> Reached {
     let mut sources = Sources::new();
     let suite_file = sources.add("suite.yaml", suite_text);
     let world_file = sources.add("world.yaml", world_text);
     let (suites, diagnostics) = suite::read(&[suite_file], &sources);
     let (manifests, problems) = read_manifests(&[world_file], &sources);
+
     for diagnostics in [&diagnostics, &problems] {
         assert!(diagnostics.is_empty() || !diagnostics.render(&sources, false).is_empty());
     }
+
     assert!(
         !diagnostics.has_errors() || suites.is_empty(),
         "a suite with an error would run"
@@ -51,22 +53,22 @@ fn chain(suite_text: &str, world_text: &str) -> Reached {
     if diagnostics.has_errors() || problems.has_errors() {
         return Reached::Diagnostics;
     }
-    let tcp = |port| (port, wire::Transport::Tcp);
+
     let outside = [
         Outside {
             name: Some("payments.example".into()),
             address: None,
-            ports: vec![tcp(443)],
+            ports: vec![(443, wire::Transport::Tcp)],
         },
         Outside {
             name: None,
             address: "169.254.169.254".parse().ok(),
-            ports: vec![tcp(80)],
+            ports: vec![(80, wire::Transport::Tcp)],
         },
         Outside {
             name: None,
             address: "203.0.113.66".parse().ok(),
-            ports: vec![tcp(443)],
+            ports: vec![(443, wire::Transport::Tcp)],
         },
     ];
     let world = match World::place(&manifests, &outside, Layout::default()) {
@@ -76,6 +78,7 @@ fn chain(suite_text: &str, world_text: &str) -> Reached {
             return Reached::NoPlace;
         }
     };
+
     match plan_in(&world, &suites, &Selection::default()) {
         Ok(plan) => {
             let schedule = Schedule {
@@ -107,13 +110,14 @@ fn chain(suite_text: &str, world_text: &str) -> Reached {
     }
 }
 
-/// [`chain`], given up on when it takes far longer than any text of this size should.
-fn soon(suite_text: &str, world_text: &str) -> Reached {
+/// [`chain`], with a limit far above what any text of this size needs.
+fn chain_in_time(suite_text: &str, world_text: &str) -> Reached {
     let (sender, reached) = channel();
     let (suite_owned, world_owned) = (suite_text.to_owned(), world_text.to_owned());
     let worker = std::thread::spawn(move || {
         let _given_up = sender.send(chain(&suite_owned, &world_owned));
     });
+
     match reached.recv_timeout(Duration::from_secs(30)) {
         Ok(reached) => reached,
         Err(RecvTimeoutError::Timeout) => {
@@ -126,20 +130,20 @@ fn soon(suite_text: &str, world_text: &str) -> Reached {
     }
 }
 
-/// A change that keeps most of a text whole, so that it comes far.
+/// A change that keeps most of a text, so that later steps are reached too.
 #[derive(Debug, Clone)]
 enum Edit {
-    /// One value becomes another of its kind, of either text.
+    /// One value becomes another of its kind, from either text.
     Word(Index, Index),
-    /// One word becomes something unheard of.
+    /// One word becomes an unusual value.
     Odd(Index, Index),
-    /// A line stands twice.
+    /// A line is repeated.
     Repeat(Index, Index),
-    /// A line is gone.
+    /// A line is removed.
     Remove(Index),
-    /// A line goes elsewhere, as it is indented.
+    /// A line moves to another place with its indentation.
     Move(Index, Index),
-    /// Some characters are something else.
+    /// Some characters are replaced.
     Splice(Index, usize, String),
 }
 
@@ -197,7 +201,7 @@ fn edit() -> impl Strategy<Value = Edit> {
     ]
 }
 
-/// Where words begin and end: what YAML, lines and addresses are made of.
+/// Start and end of each word, as they occur in YAML, lines and addresses.
 fn words(text: &str) -> Vec<(usize, usize)> {
     let mut words = Vec::new();
     let mut start = None;
@@ -215,23 +219,38 @@ fn words(text: &str) -> Vec<(usize, usize)> {
     words
 }
 
-/// Words that are no keys, and in no comment.
+/// The part of a position's line that is before it.
+fn line_before(text: &str, at: usize) -> &str {
+    let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    &text[start..at]
+}
+
+/// Start and end of each word that is neither a key nor in a comment.
 fn values(text: &str) -> Vec<(usize, usize)> {
-    let of_line = |at: usize| &text[text[..at].rfind('\n').map_or(0, |end| end + 1)..at];
     let mut words = words(text);
-    words.retain(|(from, to)| !text[*to..].starts_with(": ") && !of_line(*from).contains('#'));
+    words.retain(|(from, to)| {
+        !text[*to..].starts_with(": ") && !line_before(text, *from).contains('#')
+    });
     words
 }
 
+/// The text with another word in the place of one of its words.
+fn with_word(text: &str, at: &Index, word: &str) -> String {
+    let all = words(text);
+    if all.is_empty() {
+        return text.to_owned();
+    }
+    let (from, to) = *at.get(&all);
+    format!("{}{word}{}", &text[..from], &text[to..])
+}
+
+/// Whether a word is a number or an address, and not a name.
+fn is_number(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// The text after one edit.
 fn edited(text: &str, edit: &Edit) -> String {
-    let put = |at: &Index, word: &str| {
-        let all = words(text);
-        if all.is_empty() {
-            return text.to_owned();
-        }
-        let (from, to) = *at.get(&all);
-        format!("{}{word}{}", &text[..from], &text[to..])
-    };
     let lines: Vec<&str> = text.lines().collect();
     match edit {
         Edit::Word(at, other) => {
@@ -240,13 +259,12 @@ fn edited(text: &str, edit: &Edit) -> String {
                 return text.to_owned();
             }
             let (from, to) = *at.get(&all);
-            let number = |word: &str| word.starts_with(|c: char| c.is_ascii_digit());
             let known = [SUITE, WORLD];
             let known = known
                 .iter()
                 .flat_map(|text| values(text).into_iter().map(|(from, to)| &text[from..to]));
             let kind: Vec<&str> = known
-                .filter(|word| number(word) == number(&text[from..to]))
+                .filter(|word| is_number(word) == is_number(&text[from..to]))
                 .collect();
             format!(
                 "{}{}{}",
@@ -255,7 +273,7 @@ fn edited(text: &str, edit: &Edit) -> String {
                 &text[to..]
             )
         }
-        Edit::Odd(at, odd) => put(at, odd.get::<&str>(&ODD)),
+        Edit::Odd(at, odd) => with_word(text, at, odd.get::<&str>(&ODD)),
         Edit::Splice(at, length, put) => {
             let chars: Vec<char> = text.chars().collect();
             let start = at.index(chars.len() + 1);
@@ -291,23 +309,24 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn changed_texts_come_to_an_end(
+    fn planning_of_changed_texts_ends(
         suite_edits in prop::collection::vec(edit(), 0..4),
         world_edits in prop::collection::vec(edit(), 0..4),
     ) {
         let suite_text = suite_edits.iter().fold(SUITE.to_owned(), |text, edit| edited(&text, edit));
         let world_text = world_edits.iter().fold(WORLD.to_owned(), |text, edit| edited(&text, edit));
-        soon(&suite_text, &world_text);
+        chain_in_time(&suite_text, &world_text);
     }
 }
 
 /// Edits that break everything at the first step would test the first step only.
 #[test]
-fn changes_reach_every_step() {
+fn changed_texts_reach_every_step() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
     let mut reached = std::collections::BTreeMap::new();
+
     for _ in 0..300 {
         let edit = edit().new_tree(&mut runner).unwrap().current();
         for (suite, world) in [
@@ -317,6 +336,7 @@ fn changes_reach_every_step() {
             *reached.entry(chain(&suite, &world)).or_insert(0) += 1;
         }
     }
+
     for step in [Reached::Diagnostics, Reached::Plan] {
         assert!(
             reached.get(&step).is_some_and(|count| *count >= 100),
@@ -326,29 +346,32 @@ fn changes_reach_every_step() {
 }
 
 #[test]
-fn the_texts_themselves_come_to_a_plan() {
-    assert_eq!(soon(SUITE, WORLD), Reached::Plan);
+fn unchanged_texts_are_planned() {
+    assert_eq!(chain_in_time(SUITE, WORLD), Reached::Plan);
 }
 
 #[test]
-fn what_only_resolving_shows_ends_before_the_plan() {
+fn two_names_of_one_endpoint_end_before_the_plan() {
     let late = SUITE
         .replace(
             "  groups:",
-            "    twin: { namespace: shop, pods: { app: web } }\n  groups:",
+            "    copy: { namespace: shop, pods: { app: web } }\n  groups:",
         )
         .replace(
             "  everythingElse",
-            "    - twin -> api:8080 denied\n  everythingElse",
+            "    - copy -> api:8080 denied\n  everythingElse",
         );
-    assert_eq!(soon(&late, WORLD), Reached::NoPlan);
+    assert_eq!(chain_in_time(&late, WORLD), Reached::NoPlan);
 }
 
-/// Numbers that a manifest may hold and no machine can.
+/// Numbers that a manifest may contain and no machine can run.
 #[test]
-fn worlds_that_are_too_large_are_refused_soon() {
+fn worlds_that_are_too_large_are_refused_in_time() {
     for replicas in ["100000", "2147483647"] {
         let world = WORLD.replace("replicas: 2", &format!("replicas: {replicas}"));
-        assert!(soon(SUITE, &world) < Reached::NoPlan, "{replicas} replicas");
+        assert!(
+            chain_in_time(SUITE, &world) < Reached::NoPlan,
+            "{replicas} replicas"
+        );
     }
 }

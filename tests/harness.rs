@@ -149,6 +149,7 @@ impl Ran {
             .lines()
             .find(|line| line.starts_with(&format!("test {name} ")));
         let line = line.unwrap_or_else(|| panic!("{name} is not in:\n{}\n{}", self.out, self.err));
+
         assert!(
             line.ends_with(&format!("... {outcome}")),
             "{line}\n{}",
@@ -164,6 +165,7 @@ fn without_namespaces(command: &Command) -> Output {
     let mut inside = Command::new("unshare");
     inside.args(["--user", "--map-root-user", "sh", "-c", script, "sh"]);
     inside.arg(command.get_program()).args(command.get_args());
+
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => inside.env(name, value),
@@ -265,6 +267,7 @@ fn an_interrupted_run_fails_unfinished_checks() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+
     // The run has begun when there is a probe.
     while !has_probe(child.id()) {
         assert_eq!(
@@ -312,10 +315,12 @@ fn under_nextest_a_note_names_the_cost() {
         .output()
         .unwrap());
     ran.ends(0);
+
     assert_eq!(ran.err.matches("use cargo test").count(), 1, "{}", ran.err);
     let ignored = target(SMALL, &["--list", "--ignored"])
         .env("NEXTEST", "1")
         .output()
         .unwrap();
+
     assert_eq!(ignored.stderr, b"", "the second listing repeats no note");
 }

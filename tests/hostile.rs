@@ -1,9 +1,9 @@
 //! Targets that misbehave, from a suite to its reports, with real sockets in the lab.
 //!
-//! Whatever a target does, a run ends in time, takes little memory, and never takes a misbehaving
-//! target for a proof: what was denied is not proven by a target that is silent to everybody, and
-//! what was allowed is not proven by a target that does not answer. What a target says never acts
-//! on who reads a report.
+//! Whatever a target does, a run ends in time, uses little memory, and never counts a misbehaving
+//! target as a proof: a deny is not proven by a target that is silent to every source, and an allow
+//! is not proven by a target that does not answer. Control characters that a target sends never
+//! reach a report.
 //!
 //! A program of its own instead of a test harness: the process enters a user namespace before it
 //! has a second thread, and the lab starts this program again as probes and as the responder.
@@ -13,12 +13,16 @@
 mod cases;
 #[path = "hostile/memory.rs"]
 mod memory;
+#[path = "common/recorder.rs"]
+mod recorder;
 #[path = "hostile/reports.rs"]
 mod reports;
 #[path = "hostile/scene.rs"]
 mod scene;
 #[path = "hostile/servers.rs"]
 mod servers;
+#[path = "common/worlds.rs"]
+mod worlds;
 
 use scene::Evaluation;
 use std::panic::{AssertUnwindSafe, catch_unwind};

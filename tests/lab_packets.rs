@@ -1,4 +1,5 @@
-//! The lab with real packets: what reaches whom, what does not, and what the enforcer says of it.
+//! The lab with real packets: which flows get through, which are denied, and what the enforcer
+//! counts.
 //!
 //! A program of its own instead of a test harness: the process enters a user namespace before it
 //! has a second thread, and the lab starts this program again as probes and as the responder.
@@ -7,6 +8,9 @@
 mod measure;
 #[path = "lab/support.rs"]
 mod support;
+#[path = "common/worlds.rs"]
+#[expect(dead_code, reason = "these tests plan no suite")]
+mod worlds;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -22,7 +26,7 @@ fn main() -> ExitCode {
         &[measure::CHECK],
         &[
             check!(pods_reach_each_other_within_a_node_and_between_nodes),
-            check!(every_declared_port_answers_and_says_who_it_is),
+            check!(every_declared_port_answers_with_its_pods_name),
             check!(a_service_leads_to_its_pods_in_both_families),
             check!(a_service_without_pods_refuses),
             check!(a_pod_reaches_itself_through_its_service),
@@ -33,12 +37,12 @@ fn main() -> ExitCode {
             check!(egress_is_denied_towards_pods_outside_hosts_and_the_own_node),
             check!(the_control_port_answers_the_own_node_only),
             check!(nodes_reach_each_other),
-            check!(records_count_each_flow_by_itself),
+            check!(counters_count_each_flow_separately),
             check!(counters_carry_the_policys_name),
-            check!(a_cut_path_stops_both_directions_and_heals),
+            check!(a_cut_path_stops_both_directions_until_it_is_restored),
             check!(policies_are_swapped_while_the_lab_runs),
             check!(a_stopped_listener_refuses_and_comes_back),
-            check!(a_replaced_pod_keeps_its_address_and_nothing_else),
+            check!(a_replaced_pod_keeps_only_its_address),
             check!(a_leak_shows_in_one_of_three),
             check!(names_resolve_through_cluster_dns),
             check!(probes_end_by_term_by_kill_and_with_their_stdin),
@@ -66,7 +70,7 @@ async fn pods_reach_each_other_within_a_node_and_between_nodes() {
     lab.down().await;
 }
 
-async fn every_declared_port_answers_and_says_who_it_is() {
+async fn every_declared_port_answers_with_its_pods_name() {
     let mut lab = up().await;
     for family in Family::ALL {
         let flows = [
@@ -115,7 +119,7 @@ async fn a_service_leads_to_its_pods_in_both_families() {
 async fn a_service_without_pods_refuses() {
     let mut lab = up().await;
     for family in Family::ALL {
-        let service = lab.service("shop/nobody", family, 80);
+        let service = lab.service("shop/empty", family, 80);
         let seen = lab
             .observe(&[
                 (pod("shop/near"), Tcp, service),
@@ -170,6 +174,7 @@ async fn outside_hosts_see_the_pod_itself() {
         .await;
     client.expect("pod").expect("connect");
     let (_, peer) = listener.accept().expect("accept");
+
     assert_eq!(peer.ip(), lab.at("shop/far", Family::V4, 1).ip());
     lab.down().await;
 }
@@ -288,7 +293,7 @@ async fn nodes_reach_each_other() {
     lab.down().await;
 }
 
-async fn records_count_each_flow_by_itself() {
+async fn counters_count_each_flow_separately() {
     let mut lab = up().await;
     let db = lab.at("data/db-0", Family::V4, 5432);
     let service = lab.service("data/primary", Family::V4, 5432);
@@ -305,31 +310,35 @@ async fn records_count_each_flow_by_itself() {
         (pod("shop/web-0"), Tcp, db),
     ];
     let seen = lab.observe(&flows).await;
-    let records = lab.backend.counters().await.expect("counters");
-    let record = |n: usize| records.get(&seen[n].flow);
+
+    let counters = lab.backend.counters().await.expect("counters");
+    let counts: Vec<_> = seen.iter().map(|seen| counters.get(&seen.flow)).collect();
     // One SYN in the 400 ms that an attempt is given, for the second comes after a second (RFC
     // 6298).
     for n in [0, 1] {
-        let record = record(n).expect("a denied flow has a record");
+        let count = counts[n].expect("a denied flow has a counter");
         assert_eq!(
-            (record.packets, record.rule.as_str()),
+            (count.packets, count.rule.as_str()),
             (1, "data/NetworkPolicy/db ingress")
         );
     }
-    assert_eq!(record(2), None, "nothing of an allowed flow is denied");
+
+    assert_eq!(counts[2], None, "nothing of an allowed flow is denied");
     assert_eq!(
-        record(3).expect("denied").rule,
+        counts[3].expect("denied").rule,
         "shop/NetworkPolicy/locked egress"
     );
     assert_eq!(
-        (record(4), record(5)),
+        (counts[4], counts[5]),
         (None, None),
-        "two flows that nothing tells apart have no record"
+        "two flows between the same addresses and ports have no counter"
     );
-    // A swap keeps what was counted.
+
+    // A swap keeps the counts.
     let policies = lab.backend.inventory().await.expect("inventory").policies;
     lab.sabotage().set_policies(policies).await.expect("swap");
-    assert_eq!(lab.backend.counters().await.expect("counters"), records);
+
+    assert_eq!(lab.backend.counters().await.expect("counters"), counters);
     lab.down().await;
 }
 
@@ -353,11 +362,12 @@ async fn counters_carry_the_policys_name() {
     let denied = of(
         &|counts| matches!(counts, Counts::Denied { policies } if policies == "data/NetworkPolicy/db ingress"),
     );
+
     assert_eq!((allowed, denied), (1, 1), "{counts:?}");
     lab.down().await;
 }
 
-async fn a_cut_path_stops_both_directions_and_heals() {
+async fn a_cut_path_stops_both_directions_until_it_is_restored() {
     let mut lab = up().await;
     for family in Family::ALL {
         let across = [
@@ -394,6 +404,7 @@ async fn policies_are_swapped_while_the_lab_runs() {
     lab.observe(&db).await[0].opened();
     lab.sabotage().set_policies(all).await.expect("swap");
     lab.observe(&db).await[0].silent();
+
     for _ in 0..2 {
         let change = changes.try_recv().expect("a change for each swap");
         assert_eq!(
@@ -403,13 +414,14 @@ async fn policies_are_swapped_while_the_lab_runs() {
             ))
         );
     }
+
     assert!(changes.try_recv().is_err());
     lab.down().await;
 }
 
 async fn a_stopped_listener_refuses_and_comes_back() {
     let mut lab = up().await;
-    let api = || Listener::Pod {
+    let api = Listener::Pod {
         namespace: "shop".into(),
         name: "api".into(),
     };
@@ -418,14 +430,14 @@ async fn a_stopped_listener_refuses_and_comes_back() {
         (pod("shop/far"), Udp, lab.at("shop/api", Family::V4, 8125)),
     ];
     lab.sabotage()
-        .stop_listener(api(), Some((Tcp, 8080)))
+        .stop_listener(api.clone(), Some((Tcp, 8080)))
         .await
         .expect("stop");
     let seen = lab.observe(&flows).await;
     seen[0].refused();
     seen[1].opened();
     lab.sabotage()
-        .start_listener(api(), Some((Tcp, 8080)))
+        .start_listener(api.clone(), Some((Tcp, 8080)))
         .await
         .expect("start");
     lab.observe(&flows).await.iter().for_each(Seen::opened);
@@ -438,7 +450,7 @@ async fn a_stopped_listener_refuses_and_comes_back() {
     lab.down().await;
 }
 
-async fn a_replaced_pod_keeps_its_address_and_nothing_else() {
+async fn a_replaced_pod_keeps_only_its_address() {
     let mut lab = up().await;
     let mut changes = lab.backend.changes();
     let before = lab
@@ -451,6 +463,7 @@ async fn a_replaced_pod_keeps_its_address_and_nothing_else() {
         .await
         .expect("replace");
     lab.refresh().await;
+
     for family in Family::ALL {
         let at = lab.at("shop/usurper", family, 8080);
         let seen = lab
@@ -461,10 +474,11 @@ async fn a_replaced_pod_keeps_its_address_and_nothing_else() {
         }
         let own = lab.at("shop/near", family, 8080);
         lab.observe(&[(pod("shop/usurper"), Tcp, own)]).await[0].opened();
-        // Nobody is behind its old Service any more.
+        // Its old Service has no pod any more.
         let service = lab.service("shop/api", family, 80);
         lab.observe(&[(pod("shop/far"), Tcp, service)]).await[0].refused();
     }
+
     assert!(
         before.starts_with("shop/api ") && before.ends_with("-1"),
         "{before}"
@@ -473,6 +487,7 @@ async fn a_replaced_pod_keeps_its_address_and_nothing_else() {
         .map(|change| change.object)
         .collect();
     let pod = |name: &str| watertight::model::ClusterChange::Pod("shop".into(), name.into());
+
     assert_eq!(announced, [pod("api"), pod("usurper")]);
     lab.down().await;
 }
@@ -485,6 +500,7 @@ async fn a_leak_shows_in_one_of_three() {
         ("shop/web-1", "data/db-0", 5432),
         ("shop/locked", "shop/far", 8080),
     ];
+
     for family in Family::ALL {
         for (from, to, port) in cases {
             let (source, target) = (lab.at(from, family, 1).ip(), lab.at(to, family, port));
@@ -529,6 +545,7 @@ async fn names_resolve_through_cluster_dns() {
         ("pay.shop.svc.cluster.local", Family::V4, host.clone()),
         ("pay.example", Family::V4, host),
     ];
+
     for (name, family, mut addresses) in cases {
         addresses.sort();
         for from in [pod("shop/near"), pod("shop/far"), node("node-1"), runner()] {
@@ -543,12 +560,14 @@ async fn names_resolve_through_cluster_dns() {
     }
     let server = SocketAddr::new(lab.world.resolver(&pod("shop/near")).servers[0], 53);
     lab.sabotage().stop_dns().await.expect("stop");
+
     assert_eq!(
         lab.ask(pod("shop/near"), server, "pay.example", Family::V4)
             .await,
         None
     );
     lab.sabotage().start_dns().await.expect("start");
+
     assert!(
         lab.ask(pod("shop/near"), server, "pay.example", Family::V4)
             .await
@@ -569,6 +588,7 @@ async fn probes_end_by_term_by_kill_and_with_their_stdin() {
         .expect("signal");
     let stopped = lab.backend.stop();
     let ((), ends) = tokio::join!(stopped, support::until_ended(&mut lines, 2));
+
     assert!(ends[&ids[0]].contains("signal: 9"), "{ends:?}");
     assert!(ends[&ids[1]].contains("exit status: 0"), "{ends:?}");
     lab.down().await;

@@ -10,6 +10,9 @@ mod generate;
 #[path = "lab/support.rs"]
 #[expect(dead_code, reason = "what the lab's own checks need besides")]
 mod support;
+#[path = "common/worlds.rs"]
+#[expect(dead_code, reason = "these tests plan no suite")]
+mod worlds;
 
 use generate::Sketch;
 use proptest::strategy::{Strategy, ValueTree};
@@ -29,8 +32,8 @@ use watertight::wire;
 const WORLDS: u32 = 64;
 /// How often a flow that should open is tried.
 const TRIES: u32 = 4;
-/// How often all flows of a world are begun again where a probe was starved.
-const PATIENCE: u32 = 100;
+/// How often all flows of a world are tried again when a probe was starved of CPU time.
+const STARVED_TRIES: u32 = 100;
 /// How often a world that differs is made smaller, at the most.
 const SHRINKS: u32 = 150;
 
@@ -88,6 +91,7 @@ async fn policies_do_with_packets_what_is_predicted() {
         rng,
     );
     let mut tally = Tally::default();
+
     for _ in 0..worlds {
         let mut tree = generate::world().new_tree(&mut runner).expect("a world");
         match differences(&tree.current()).await {
@@ -123,10 +127,12 @@ async fn policies_do_with_packets_what_is_predicted() {
     say(&format!(
         "{flows} flows as predicted, {denied} of them denied; by cluster-wide rules: {by_cluster_policies:?}"
     ));
+
     assert!(
         denied * 10 > flows && denied * 10 < flows * 9,
         "such worlds show little: {denied} of {flows} are denied"
     );
+
     for action in ["Accept", "Deny", "Pass"] {
         let hit = by_cluster_policies.get(action).copied().unwrap_or_default();
         assert!(
@@ -142,39 +148,40 @@ async fn differences(sketch: &Sketch) -> Result<Vec<Predicted>, String> {
     let predicted = predict(&world);
     let mut lab = Lab::of(world, Deny::Reset).await;
     let mut differing: Vec<(&Predicted, Seen)> = Vec::new();
-    // An opening is never taken back. A flow that should open and did not may have met a busy
-    // machine: it is tried again.
+    // A success is final. A flow that should open and did not may have hit a busy machine: it is
+    // tried again.
     let mut open: Vec<&Predicted> = predicted.iter().collect();
+
     for _ in 0..TRIES {
         let flows: Vec<Flow> = open.iter().map(|one| one.flow.clone()).collect();
-        let seen = patiently(&mut lab, &flows).await;
+        let seen = observe_until_not_starved(&mut lab, &flows).await;
         let differs = open
             .into_iter()
             .zip(seen)
             .filter(|(predicted, seen)| predicted.allowed != seen.is_open());
-        let (leaks, shut): (Vec<_>, Vec<_>) = differs.partition(|(_, seen)| seen.is_open());
+        let (leaks, blocked): (Vec<_>, Vec<_>) = differs.partition(|(_, seen)| seen.is_open());
         differing.extend(leaks);
-        open = shut.iter().map(|(predicted, _)| *predicted).collect();
+        open = blocked.iter().map(|(predicted, _)| *predicted).collect();
         if open.is_empty() {
             break;
         }
     }
     lab.down().await;
-    let mut told: Vec<String> = differing
+    let mut lines: Vec<String> = differing
         .iter()
         .map(|(one, seen)| format!("OPEN: {}; {seen:?}", one.name))
         .collect();
-    told.extend(open.iter().map(|one| format!("SHUT: {}", one.name)));
-    if told.is_empty() {
+    lines.extend(open.iter().map(|one| format!("BLOCKED: {}", one.name)));
+    if lines.is_empty() {
         Ok(predicted)
     } else {
-        Err(told.join("\n"))
+        Err(lines.join("\n"))
     }
 }
 
-/// What each flow saw, however often a busy machine starves the probes.
-async fn patiently(lab: &mut Lab, flows: &[Flow]) -> Vec<Seen> {
-    for _ in 0..PATIENCE {
+/// The observation of each flow, repeated as long as a busy machine starves the probes.
+async fn observe_until_not_starved(lab: &mut Lab, flows: &[Flow]) -> Vec<Seen> {
+    for _ in 0..STARVED_TRIES {
         if let Some(seen) = lab.observe_once(flows).await {
             return seen;
         }
@@ -183,13 +190,14 @@ async fn patiently(lab: &mut Lab, flows: &[Flow]) -> Vec<Seen> {
     panic!("the machine is too busy for any probe");
 }
 
-/// Every flow of a world to where somebody listens, with what policies say of it. Rows and walk
-/// must agree.
+/// Every flow of a world to an address and port with a listener, with the prediction of its
+/// policies. The predictor and the explainer must agree.
 fn predict(world: &World) -> Vec<Predicted> {
     let inventory = world.inventory();
     let mut predictor = Predictor::new(inventory).expect("valid");
     let explainer = Explainer::new(inventory).expect("valid");
     let mut sources: Vec<(Source, EndpointRef<'_>)> = Vec::new();
+
     for (index, pod) in inventory
         .pods
         .iter()
@@ -209,6 +217,7 @@ fn predict(world: &World) -> Vec<Predicted> {
             ));
         }
     }
+
     for node in &inventory.nodes {
         sources.push((
             Source::Node {
@@ -218,6 +227,7 @@ fn predict(world: &World) -> Vec<Predicted> {
         ));
     }
     let mut targets: Vec<(EndpointRef<'_>, SocketAddr, Port)> = Vec::new();
+
     for (index, pod) in inventory
         .pods
         .iter()
@@ -256,6 +266,7 @@ fn predict(world: &World) -> Vec<Predicted> {
         .iter()
         .map(|address| SocketAddr::new(*address, generate::SERVICE_PORT));
     targets.extend(addresses.map(|address| (EndpointRef::ServicePod(first), address, http)));
+
     for address in inventory.hosts.values().flatten() {
         for number in generate::OUTSIDE_PORTS {
             let port = Port::new(number, Transport::Tcp).expect("a port");
@@ -269,6 +280,7 @@ fn predict(world: &World) -> Vec<Predicted> {
     let Some(NodeEndpoint::Responder(on_nodes)) = world.control_endpoints().on_nodes else {
         panic!("nodes answer")
     };
+
     for node in &inventory.nodes {
         let port = Port::new(on_nodes, Transport::Tcp).expect("a port");
         let addresses = node
@@ -280,6 +292,7 @@ fn predict(world: &World) -> Vec<Predicted> {
         );
     }
     let mut predicted = Vec::new();
+
     for family in Family::ALL {
         let runner = inventory
             .runner
@@ -293,8 +306,7 @@ fn predict(world: &World) -> Vec<Predicted> {
                 .filter(|(_, address, _)| Family::of(address.ip()) == family)
             {
                 let from_outside = matches!(from, EndpointRef::Address(_) | EndpointRef::Node(_));
-                // What goes from outside to outside, and what a node says to itself, is nobody's
-                // policy.
+                // No policy applies to traffic from outside to outside, or from a node to itself.
                 let to_pods = |index: &usize| !inventory.pods[*index].host_network;
                 if from_outside
                     && !matches!(to, EndpointRef::Pod(index) | EndpointRef::ServicePod(index) if to_pods(index))
@@ -309,24 +321,27 @@ fn predict(world: &World) -> Vec<Predicted> {
                     continue;
                 }
                 let allowed = predictor.allowed(from, *to, family).contains(*port);
-                let walk = explainer.explain(from, *to, *port, Some(family));
-                assert_eq!(allowed, walk.allowed, "rows and walk: {walk:#?}");
+                let explanation = explainer.explain(from, *to, *port, Some(family));
+                assert_eq!(
+                    allowed, explanation.allowed,
+                    "predictor and explainer: {explanation:#?}"
+                );
                 let transport = match port.transport() {
                     Transport::Udp => wire::Transport::Udp,
                     Transport::Tcp | Transport::Sctp => wire::Transport::Tcp,
                 };
                 let name = format!(
                     "{} -> {} ({address}) {port}, since {}",
-                    walk.from,
-                    walk.to,
-                    walk.because()
+                    explanation.from,
+                    explanation.to,
+                    explanation.because()
                 );
                 let flow = (source.clone(), transport, *address);
                 predicted.push(Predicted {
                     flow,
                     allowed,
                     name,
-                    by_cluster_policies: deciding(&walk),
+                    by_cluster_policies: deciding(&explanation),
                 });
             }
         }
@@ -335,8 +350,8 @@ fn predict(world: &World) -> Vec<Predicted> {
 }
 
 /// The actions of those rules of cluster-wide policies that decide about a flow.
-fn deciding(walk: &Explanation) -> BTreeSet<String> {
-    let steps = walk
+fn deciding(explanation: &Explanation) -> BTreeSet<String> {
+    let steps = explanation
         .sides
         .iter()
         .flat_map(|side| &side.policies)

@@ -24,6 +24,8 @@ mod ends;
 mod features;
 #[path = "sabotage/flipped.rs"]
 mod flipped;
+#[path = "common/recorder.rs"]
+mod recorder;
 #[path = "sabotage/runner.rs"]
 mod runner;
 #[path = "sabotage/scene.rs"]
@@ -123,6 +125,7 @@ fn main() -> ExitCode {
     let tally = Mutex::new(Tally::default());
     let bases = Arc::new(Mutex::new(Vec::new()));
     let mut jobs = Vec::new();
+
     for case in folders().into_iter().chain(worlds::all()) {
         for (how, deny) in [("reset", Deny::Reset), ("answered by ICMP", Deny::Icmp)] {
             jobs.push(as_it_is(
@@ -155,6 +158,7 @@ fn main() -> ExitCode {
             failed.push("everything is exercised".to_owned());
         }
     }
+
     for name in &failed {
         say(&format!("failed: {name}"));
     }
@@ -176,6 +180,7 @@ fn folders() -> Vec<Evaluation> {
         .filter(|path| path.is_dir())
         .collect();
     folders.sort();
+
     assert!(
         !folders.is_empty(),
         "there is no folder in {}",
@@ -193,7 +198,7 @@ fn folders() -> Vec<Evaluation> {
     folders.iter().map(load).collect()
 }
 
-/// Runs a case that nobody breaks: everything must be proven.
+/// Runs a case without sabotage: everything must be proven.
 fn as_it_is(case: Evaluation, how: &str, bases: Option<Arc<Mutex<Vec<Arc<Base>>>>>) -> Job {
     Job::new(format!("{} / {how}", case.name), async move || {
         let ran = match run_whole(&case).await {

@@ -46,6 +46,7 @@ fn suites_come_in_the_order_of_files_and_documents() {
         folder.write("a.yaml", format!("{}---\n{}", named("z"), named("y"))),
     ];
     let (suites, diagnostics, text) = folder.load(&files);
+
     assert_eq!(
         suites
             .iter()
@@ -81,6 +82,7 @@ fn what_cannot_be_read_is_said_for_every_file() {
     let missing = format!("{good}x");
     let place = folder.0.path().to_str().expect("UTF-8").to_owned();
     let (_, diagnostics, text) = folder.load(&[missing, latin, good.clone(), place, good]);
+
     assert_eq!(diagnostics.count(Severity::Error), 4, "{text}");
     for expected in [
         "good.yamlx: error: cannot read good.yamlx: it does not exist",

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             Some(options) => options.and_lab(&suites, &manifests),
         })
     });
+
     match options {
         Some(options) => harness::main(&options),
         None => ExitCode::FAILURE,

@@ -1,5 +1,4 @@
-//! What the shop must come to in a cluster, as it is and broken in each way that a cluster can be
-//! broken.
+//! Verdicts of the shop in a cluster, as it is and broken in each way that a cluster can be broken.
 
 use super::run::{Said, TRIES, clean, running_probes, shop, started};
 use super::world::{apply, control, kubectl, put, until};
@@ -7,22 +6,30 @@ use super::{changes, closed, killed, outages, predicted, refused, sweeps, untouc
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// All cases, in the order in which they are run.
-pub(crate) fn all() -> Vec<Evaluation> {
-    let case = |name, test| Evaluation {
+/// A case that needs nothing but the cluster's API.
+const fn case(name: &'static str, test: fn()) -> Evaluation {
+    Evaluation {
         name,
         test,
         needs_control: false,
-    };
-    let with_control = |name, test| Evaluation {
+    }
+}
+
+/// A case that stops components of the cluster.
+const fn with_control(name: &'static str, test: fn()) -> Evaluation {
+    Evaluation {
         name,
         test,
         needs_control: true,
-    };
+    }
+}
+
+/// All cases, in the order in which they are run.
+pub(crate) fn all() -> Vec<Evaluation> {
     vec![
-        // First: the last but one looks for what is left of them.
+        // First: the last case but one checks that their objects are removed.
         case(
-            "runners_that_are_killed_tell_nothing_wrong",
+            "killed_runners_report_nothing_wrong",
             killed::tells_nothing_wrong,
         ),
         case(
@@ -32,11 +39,11 @@ pub(crate) fn all() -> Vec<Evaluation> {
         case("a_deleted_policy_is_a_leak", deleted_policy),
         case("a_second_and_wider_policy_is_a_leak", wider_policy),
         case(
-            "what_nobody_may_reach_is_proven_only_where_it_is_alive",
+            "a_target_without_allowed_sources_is_proven_only_where_it_answers",
             closed::services,
         ),
         case(
-            "what_everybody_may_reach_is_a_leak",
+            "a_target_without_its_policy_is_a_leak",
             closed::without_the_policy,
         ),
         case(
@@ -44,7 +51,7 @@ pub(crate) fn all() -> Vec<Evaluation> {
             closed::replica_with_another_label,
         ),
         case(
-            "what_is_sent_from_within_the_pods_themselves_is_proven_and_told",
+            "checks_sent_from_ephemeral_containers_are_proven_and_leftovers_reported",
             within::the_shop,
         ),
         case(
@@ -109,10 +116,10 @@ pub(crate) fn all() -> Vec<Evaluation> {
             outages::kubelet_for_good,
         ),
         case(
-            "what_killed_runners_made_is_gone_after_the_deadline",
+            "objects_of_killed_runners_are_gone_after_the_deadline",
             killed::is_gone_after_the_deadline,
         ),
-        // Last: the scheduler takes half a minute to look for an API server that was away.
+        // Last: the scheduler needs half a minute to find an API server that was stopped.
         with_control(
             "an_api_server_that_restarts_changes_no_verdict",
             outages::api_server,
@@ -134,8 +141,8 @@ pub(crate) struct Evaluation {
 /// Namespaces of the shop.
 pub(super) const NAMESPACES: [&str; 2] = ["wt-test-shop", "wt-test-data"];
 
-/// Checks of the shop that nothing can prove here: nobody answers at the metadata address of this
-/// cluster.
+/// Checks of the shop that cannot be proven here: the metadata address of this cluster does not
+/// answer.
 const UNANSWERED: [&str; 3] = [
     "web-tier -> metadata:80 denied",
     "api -> metadata:80 denied",
@@ -226,6 +233,7 @@ fn as_it_is() {
         );
         break;
     }
+
     assert_eq!(state(), before, "the workloads are as they were");
     until(
         "nothing of the run is left",
@@ -258,6 +266,7 @@ fn wider_policy() {
     );
     let said = only_tiers();
     kubectl(&["-n", "wt-test-data", "delete", "networkpolicy", "wider"]);
+
     assert_eq!(
         (said.of(TIERS).0, said.code),
         ("violated", 3),
@@ -288,6 +297,7 @@ fn scaled_to_nothing() {
         .is_empty()
     });
     let said = shop(&["--only", "tier-isolation|api -> postgres"]);
+
     assert!(
         said.verdicts
             .values()
@@ -302,7 +312,7 @@ fn scaled_to_nothing() {
     );
 }
 
-/// Its pods are ready, and nobody listens on the port that they declare.
+/// A Deployment whose pods are ready but do not listen on the port that they declare.
 fn dead_listener() {
     put();
     let patch = r#"[{"op":"replace","path":"/spec/template/spec/containers/0/args/1","value":"--http-port=5433"}]"#;
@@ -324,6 +334,7 @@ fn dead_listener() {
         "--timeout=120s",
     ]);
     let said = only_tiers();
+
     assert_eq!(said.of(TIERS).0, "unproven", "{}", said.text);
 }
 
@@ -337,6 +348,7 @@ fn image_missing() {
         "--image-pull-policy",
         "Never",
     ]);
+
     assert_eq!(
         said.of(TIERS),
         ("unproven", Some("probe-fault")),
@@ -346,29 +358,34 @@ fn image_missing() {
     assert!(said.text.contains("ErrImageNeverPull"), "{}", said.text);
 }
 
+/// The name of a running probe of the web tier.
+fn web_probe() -> Option<String> {
+    let probes = running_probes();
+    let name = probes
+        .lines()
+        .find_map(|line| line.strip_prefix("wt-test-shop"))?;
+    Some(name.trim().to_owned())
+}
+
 fn probe_killed() {
     put();
     let killer = std::thread::spawn(|| {
-        let web = || {
-            let probes = running_probes();
-            let of_shop = probes
-                .lines()
-                .find_map(|line| line.strip_prefix("wt-test-shop"));
-            of_shop.map(|name| name.trim().to_owned())
-        };
-        until("a probe runs", Duration::from_secs(60), || web().is_some());
+        until("a probe runs", Duration::from_secs(60), || {
+            web_probe().is_some()
+        });
         kubectl(&[
             "-n",
             "wt-test-shop",
             "delete",
             "pod",
-            &web().unwrap(),
+            &web_probe().unwrap(),
             "--grace-period=1",
             "--wait=false",
         ]);
     });
     let said = only_tiers();
     killer.join().unwrap();
+
     assert_eq!(said.of(TIERS).0, "unproven", "{}", said.text);
 }
 
@@ -384,12 +401,14 @@ fn killed_run() {
     child.kill().unwrap();
     child.wait().unwrap();
     let (code, said) = clean(&[]);
+
     assert_eq!(code, 0, "{said}");
     assert!(
         said.contains("may be going on") && !said.contains("removed"),
         "a young run is spared: {said}"
     );
     let (code, said) = clean(&["--all-runs"]);
+
     assert_eq!(code, 0, "{said}");
     assert!(
         said.contains("removed Job") && said.contains("removed Pod"),
@@ -453,9 +472,11 @@ fn without_name_servers() {
     let verdicts: Vec<_> = named
         .map(|(check, (verdict, _))| (check.as_str(), verdict.as_str()))
         .collect();
+
     assert!(!verdicts.is_empty(), "{}", said.text);
     for (check, verdict) in verdicts {
-        // Without an address nothing can be denied; an allow may also be told as what it is, shut.
+        // Without an address no deny can be proven; an allow may also be violated, as it is
+        // blocked.
         let denied = check.ends_with(" denied");
         assert!(
             verdict == "unproven" || (!denied && verdict == "violated"),
@@ -463,6 +484,7 @@ fn without_name_servers() {
             said.text
         );
     }
+
     assert_ne!(said.of(TIERS).0, "violated", "{}", said.text);
 }
 
@@ -480,6 +502,7 @@ fn interrupted() {
     .unwrap();
     let begun = std::time::Instant::now();
     let status = child.wait().unwrap();
+
     assert_eq!(
         status.code(),
         Some(5),
@@ -513,7 +536,7 @@ impl Drop for Stopped {
     }
 }
 
-/// Only what crosses node-2 leaks: the engine there lets everything through.
+/// Only flows to or from node-2 leak: the enforcer there is stopped and lets everything through.
 fn enforcement_stopped() {
     put();
     let _stopped = Stopped::component("node-2/netpol");

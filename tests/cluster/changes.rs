@@ -34,6 +34,7 @@ pub(crate) fn policy_widened() {
             spec,
         ]);
     });
+
     assert_eq!(
         (said.of(TIERS).0, said.code),
         ("violated", 3),
@@ -48,29 +49,32 @@ pub(crate) fn policy_widened() {
     );
 }
 
-/// Its pods are the api's from then on, whom the database lets in: no probe speaks for the web tier
-/// by the old ones, and what the new ones show is said of the new ones.
+/// Pods of the web tier's controller that still have its label.
+fn web_pods() -> String {
+    kubectl(&[
+        "-n",
+        "wt-test-shop",
+        "get",
+        "pods",
+        "-l",
+        "pod-template-hash,app=web",
+        "-o",
+        "name",
+    ])
+}
+
+/// The web tier's pods get the label of the api, which the database admits: no proof of the web
+/// tier rests on probes of the old pods.
 pub(crate) fn source_relabelled() {
-    let old = || {
-        kubectl(&[
-            "-n",
-            "wt-test-shop",
-            "get",
-            "pods",
-            "-l",
-            "pod-template-hash,app=web",
-            "-o",
-            "name",
-        ])
-    };
     put();
-    let before = old();
+    let before = web_pods();
     let said = while_it_runs(move || {
-        for pod in old().lines() {
+        for pod in web_pods().lines() {
             kubectl(&["-n", "wt-test-shop", "label", pod, "app=api", "--overwrite"]);
         }
     });
     let (verdict, reason) = said.of(TIERS);
+
     assert!(
         matches!(verdict, "proven" | "unproven"),
         "{verdict} {reason:?}\n{}",
@@ -82,11 +86,12 @@ pub(crate) fn source_relabelled() {
             .any(|pod| source.contains(pod.trim_start_matches("pod/")))
     };
     let sources = said.sources.get(TIERS).into_iter().flatten();
+
     assert!(
         verdict != "proven" || sources.clone().all(|source| !of_old(&source)),
         "{sources:?}\n{before}"
     );
-    // The relabelled pods belong to nobody by now.
+    // No controller owns the relabelled pods any more.
     kubectl(&["delete", "namespace", "wt-test-shop", "--timeout=120s"]);
 }
 
@@ -112,6 +117,7 @@ pub(crate) fn probe_evicted() {
             ]);
         }
     });
+
     for check in [TIERS, API] {
         assert_eq!(
             said.of(check),
@@ -120,6 +126,7 @@ pub(crate) fn probe_evicted() {
             said.text
         );
     }
+
     assert!(
         said.text.contains("deleted, evicted or preempted"),
         "{}",
@@ -181,8 +188,8 @@ spec:
     )
 }
 
-/// Whoever is `mute` may send nothing; `open` lets everybody in, and `picky` those who are known to
-/// it.
+/// `mute` pods may send nothing; `open` admits every source, and `picky` only sources with a label
+/// that it selects.
 const MUTE_POLICIES: &str = "
 apiVersion: v1
 kind: Service
@@ -219,15 +226,15 @@ spec:
     - open -> picky allowed
 ";
 
-/// A source that may send nothing at all: what its own node lets out before it knows the new pod is
-/// a leak of the start, however it looks from the target; and without its policy all of it is
-/// violated.
+/// A source that may send nothing: successes before its own node knows the new pod are a start-up
+/// leak, whatever the target admits; without its policy every deny is violated.
 pub(crate) fn source_without_egress() {
     apply(&format!(
         "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {MUTE} }}\n"
     ));
     let world: String = ["mute", "open", "picky"].map(deployment).concat();
     apply(&(world + MUTE_POLICIES));
+
     for name in ["mute", "open", "picky"] {
         kubectl(&[
             "-n",
@@ -239,6 +246,7 @@ pub(crate) fn source_without_egress() {
         ]);
     }
     let said = super::run::calm_suite(MUTE_SUITE, &[]);
+
     for (check, (verdict, reason)) in &said.verdicts {
         assert_eq!(
             (verdict.as_str(), reason),
@@ -247,6 +255,7 @@ pub(crate) fn source_without_egress() {
             said.text
         );
     }
+
     assert_eq!((said.verdicts.len(), said.code), (4, 0), "{}", said.text);
 
     kubectl(&["-n", MUTE, "delete", "networkpolicy", "mute"]);

@@ -1,5 +1,5 @@
-//! Pods and Services that nobody may reach, on both nodes: proven where they are alive, and only
-//! there.
+//! Pods and Services that no source may reach, on both nodes: their denies are proven only where
+//! the targets answer.
 
 use super::run::{Said, calm_suite, suite};
 use super::world::{IMAGE, apply, kubectl, until};
@@ -8,9 +8,8 @@ use std::time::Duration;
 /// The namespace.
 pub(crate) const NAMESPACE: &str = "wt-test-closed";
 
-/// `right` is alive; `wrong` leads to a port that nobody listens on, `nobody` to no pod; of
-/// `half`'s pods one does not listen, and `crash`'s does not live. `node` and `runner` are the
-/// client by other ways.
+/// `right` answers; `wrong` leads to a port without a listener, `empty` to no pod; one of `half`'s
+/// pods does not listen, and `crash`'s pod does not stay up. `node` is the client's node.
 const SUITE: &str = "
 apiVersion: watertight.dev/v1
 kind: Suite
@@ -23,13 +22,13 @@ spec:
     two: { namespace: wt-test-closed, workload: Pod/two, ports: [8080] }
     right: { namespace: wt-test-closed, service: right }
     wrong: { namespace: wt-test-closed, service: wrong }
-    nobody: { namespace: wt-test-closed, service: nobody }
+    empty: { namespace: wt-test-closed, service: empty }
     half: { namespace: wt-test-closed, service: half }
     crash: { namespace: wt-test-closed, workload: Pod/crash, ports: [8080] }
   expect:
     - client -> right:80 denied
     - client -> wrong:80 denied
-    - client -> nobody:80 denied
+    - client -> empty:80 denied
     - client -> half:80 denied
     - client -> crash denied
     - node -> one allowed
@@ -61,14 +60,14 @@ spec: {{ selector: {{ {selector} }}, ipFamilyPolicy: PreferDualStack, ports: [{{
     )
 }
 
-/// Nobody may reach what serves.
+/// A policy that admits no source to the servers.
 const CLOSED: &str = "apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: { name: closed, namespace: wt-test-closed }
 spec: { podSelector: { matchLabels: { app: server } }, policyTypes: [Ingress] }
 ";
 
-/// Puts the world into its right state.
+/// Applies the namespace's objects and waits until its pods are ready.
 fn put() {
     apply(&format!(
         "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {NAMESPACE} }}\n"
@@ -84,7 +83,7 @@ fn put() {
         crash,
         service("right", "in: both", 8080),
         service("wrong", "in: both", 9999),
-        service("nobody", "in: none", 8080),
+        service("empty", "in: none", 8080),
         service("half", "in: half", 8080),
         CLOSED.to_owned(),
     ];
@@ -101,7 +100,7 @@ fn put() {
     ]);
 }
 
-/// What is said of the client's denied check to each of these.
+/// Verdicts of the client's denied checks to each of these targets.
 fn of_client(said: &Said, targets: &[&str]) -> Vec<String> {
     targets
         .iter()
@@ -109,27 +108,30 @@ fn of_client(said: &Said, targets: &[&str]) -> Vec<String> {
         .collect()
 }
 
+/// How often the container of pod `crash` was started again, as kubectl prints it.
+fn crashes() -> String {
+    kubectl(&[
+        "-n",
+        NAMESPACE,
+        "get",
+        "pod",
+        "crash",
+        "-o",
+        "jsonpath={.status.containerStatuses[0].restartCount}",
+    ])
+}
+
 pub(crate) fn services() {
     put();
-    let crashes = || {
-        kubectl(&[
-            "-n",
-            NAMESPACE,
-            "get",
-            "pod",
-            "crash",
-            "-o",
-            "jsonpath={.status.containerStatuses[0].restartCount}",
-        ])
-    };
     until("it has crashed", Duration::from_secs(30), || {
         crashes().parse::<u32>().is_ok_and(|count| count > 0)
     });
     let said = calm_suite(SUITE, &["--timeout", "25s"]);
     let all = of_client(
         &said,
-        &["right:80", "wrong:80", "nobody:80", "half:80", "crash:8080"],
+        &["right:80", "wrong:80", "empty:80", "half:80", "crash:8080"],
     );
+
     assert_eq!(
         all,
         ["proven", "unproven", "unproven", "unproven", "unproven"],
@@ -156,6 +158,7 @@ pub(crate) fn without_the_policy() {
     put();
     kubectl(&["-n", NAMESPACE, "delete", "networkpolicy", "closed"]);
     let said = suite(SUITE, &["--only", "right|half|two", "--timeout", "8s"]);
+
     assert_eq!(
         of_client(&said, &["right:80", "half:80"]),
         ["violated", "violated"],
@@ -192,6 +195,7 @@ pub(crate) fn replica_with_another_label() {
         "app=server",
         "--overwrite",
     ]);
+
     assert_eq!(
         (of_client(&said, &["right:80"]), said.code),
         (vec!["violated".to_owned()], 3),

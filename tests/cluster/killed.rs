@@ -16,8 +16,8 @@ pub(crate) const NAMESPACE: &str = "wt-test-killed";
 /// When each runner is killed: while it connects, creates, samples, and is about to stop.
 const MOMENTS_MS: [u64; 4] = [900, 3_100, 6_500, 10_700];
 
-/// The longest that anything of these runs may be there: for so short a patience their deadline is
-/// some five minutes, and the cluster's collectors take their time.
+/// How long objects of these runs may remain: with so short a timeout their deadline is about five
+/// minutes, and the cluster's garbage collection is not immediate.
 const DEADLINE: Duration = Duration::from_secs(360);
 
 const SUITE: &str = "
@@ -27,11 +27,11 @@ metadata: { name: killed }
 spec:
   endpoints:
     client: { namespace: wt-test-killed, workload: Pod/client }
-    shut: { namespace: wt-test-killed, workload: Pod/shut, ports: [8080] }
+    closed: { namespace: wt-test-killed, workload: Pod/closed, ports: [8080] }
     open: { namespace: wt-test-killed, workload: Pod/open, ports: [8080] }
   settings: { hold: 2s, timeout: 6s }
   expect:
-    - client -> shut denied
+    - client -> closed denied
 ";
 
 /// What is said of `open` contradicts itself, so it is in two suites.
@@ -42,7 +42,7 @@ fn suites() -> [String; 2] {
 }
 
 fn world() -> String {
-    let pods = [("client", 1), ("shut", 2), ("open", 2)].map(|(name, node)| {
+    let pods = [("client", 1), ("closed", 2), ("open", 2)].map(|(name, node)| {
         format!(
             "apiVersion: v1
 kind: Pod
@@ -57,8 +57,8 @@ spec:
     });
     let policy = "apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
-metadata: { name: shut, namespace: wt-test-killed }
-spec: { podSelector: { matchLabels: { app: shut } }, policyTypes: [Ingress] }
+metadata: { name: closed, namespace: wt-test-killed }
+spec: { podSelector: { matchLabels: { app: closed } }, policyTypes: [Ingress] }
 ";
     pods.concat() + policy
 }
@@ -89,6 +89,7 @@ fn kill() -> Instant {
         "--for=condition=Ready",
         "--timeout=60s",
     ]);
+
     for (nth, moment) in MOMENTS_MS.into_iter().enumerate() {
         let folder = tempfile::tempdir().unwrap();
         let suite = &suites()[nth % 2];
@@ -118,6 +119,7 @@ fn kill() -> Instant {
             assert_ne!(verdict, wrong, "killed after {moment} ms: {name}");
         }
     }
+
     assert!(!left().is_empty(), "the killed runs have made something");
     Instant::now()
 }

@@ -31,6 +31,7 @@ fn proven_as_ever(said: &Said) {
         "{}",
         said.text
     );
+
     for (check, (verdict, reason)) in &said.verdicts {
         assert!(
             verdict == "proven" || Said::is_of_a_busy_machine(reason.as_deref()),
@@ -93,6 +94,7 @@ pub(crate) fn kubelet_for_good() {
         stopped.send(Stopped::component("node-2/kubelet")).unwrap()
     });
     let stopped = give.recv().unwrap();
+
     assert_eq!(
         (said.of(TIERS), said.code),
         (("unproven", Some("probe-fault")), 4),

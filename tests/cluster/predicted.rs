@@ -115,6 +115,7 @@ spec:
         }
     }
     apply(&world);
+
     for (namespace, _) in NAMESPACES {
         kubectl(&[
             "-n",
@@ -148,6 +149,7 @@ pub(crate) fn enforced_as_predicted() {
     put_pods();
     let mut decided: BTreeMap<&str, usize> = BTreeMap::new();
     let mut undecided = Vec::new();
+
     for seed in 0..WORLDS {
         let mut dice = Dice(seed);
         for (namespace, _) in NAMESPACES {
@@ -173,6 +175,7 @@ pub(crate) fn enforced_as_predicted() {
             }
         }
     }
+
     // A busy machine may leave some open; most must be decided, in both ways.
     assert!(
         decided.values().all(|n| *n >= 10) && decided.len() == 2,

@@ -54,6 +54,7 @@ pub(super) fn daemon_sets_pods() {
     ]);
     let before = pods();
     let said = calm_suite(&suite(""), &[]);
+
     assert_eq!(
         said.of("agent -> db:5432 denied"),
         ("unproven", Some("probe-fault")),
@@ -80,6 +81,7 @@ pub(super) fn daemon_sets_pods() {
     );
     assert_eq!(pods(), before, "a clone was taken for one of them");
     let said = calm_suite(&suite(", source: ephemeral"), &["--only", "agent"]);
+
     assert_eq!(
         (said.of("agent -> db:5432 denied").0, said.code),
         ("proven", 0),

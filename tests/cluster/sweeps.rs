@@ -29,12 +29,14 @@ fn open(said: &Said) -> Vec<&str> {
         .collect()
 }
 
+/// Arguments of a sweep from the web tier.
+const SWEEP: [&str; 2] = ["--sweep", "wt-test-shop/Deployment/web"];
+
 /// Only the kubelet is open while policies hold; without those of the two ends the database is, and
 /// the API server.
 pub(super) fn finds_what_is_open() {
     put();
-    let sweep = || calm_suite(SUITE, &["--sweep", "wt-test-shop/Deployment/web"]);
-    let said = sweep();
+    let said = calm_suite(SUITE, &SWEEP);
     assert_eq!(
         (open(&said), said.code),
         (vec![OWN_KUBELET], 3),
@@ -47,8 +49,9 @@ pub(super) fn finds_what_is_open() {
         "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: { name: wider, namespace: wt-test-shop }\n\
          spec: { podSelector: { matchLabels: { app: web } }, policyTypes: [Egress], egress: [{}] }\n",
     );
-    let said = sweep();
+    let said = calm_suite(SUITE, &SWEEP);
     kubectl(&["-n", "wt-test-shop", "delete", "networkpolicy", "wider"]);
+
     for target in [
         "wt-test-data/StatefulSet/postgres:5432",
         "default/Service/kubernetes:443",

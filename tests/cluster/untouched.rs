@@ -12,7 +12,7 @@ use std::time::Duration;
 pub(crate) const NAMESPACE: &str = "wt-test-calm";
 
 /// `web` and `set` are sources; the two others own whatever has their pods' labels, so they are
-/// none. `early` is told of pods before they are ready.
+/// none. `early` publishes addresses of pods before they are ready.
 const SUITE: &str = "
 apiVersion: watertight.dev/v1
 kind: Suite
@@ -43,22 +43,27 @@ fn template(app: &str) -> String {
     )
 }
 
+/// The beginning of a workload, up to the first key of its spec.
+fn head(kind: &str, name: &str) -> String {
+    format!(
+        "---\napiVersion: apps/v1\nkind: {kind}\nmetadata: {{ name: {name}, namespace: {NAMESPACE} }}\nspec:\n  "
+    )
+}
+
+fn service(name: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{ name: {name}, namespace: {NAMESPACE} }}\nspec: {{ {spec}, ports: [{{ port: 80, targetPort: 8080 }}] }}\n"
+    )
+}
+
+/// A disruption budget of the pods of one workload.
+fn budget(name: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {{ name: {name}, namespace: {NAMESPACE} }}\nspec: {{ {spec}, selector: {{ matchLabels: {{ app: {name} }} }} }}\n"
+    )
+}
+
 fn world() -> String {
-    let head = |kind: &str, name: &str| {
-        format!(
-            "---\napiVersion: apps/v1\nkind: {kind}\nmetadata: {{ name: {name}, namespace: {NAMESPACE} }}\nspec:\n  "
-        )
-    };
-    let service = |name: &str, spec: &str| {
-        format!(
-            "---\napiVersion: v1\nkind: Service\nmetadata: {{ name: {name}, namespace: {NAMESPACE} }}\nspec: {{ {spec}, ports: [{{ port: 80, targetPort: 8080 }}] }}\n"
-        )
-    };
-    let budget = |name: &str, spec: &str| {
-        format!(
-            "---\napiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {{ name: {name}, namespace: {NAMESPACE} }}\nspec: {{ {spec}, selector: {{ matchLabels: {{ app: {name} }} }} }}\n"
-        )
-    };
     [
         head("Deployment", "web") + "replicas: 2\n  " + &template("web"),
         head("StatefulSet", "set") + "serviceName: set\n  replicas: 2\n  podManagementPolicy: Parallel\n  " + &template("set"),
@@ -92,7 +97,7 @@ spec: {{ podSelector: {{ matchLabels: {{ app: bare }} }}, ingress: [{{ from: [{{
     .concat()
 }
 
-/// What kubectl gives of objects by a template, a line for each, in order.
+/// The output of kubectl for objects by a template, one line for each, in order.
 fn lines(what: &str, template: &str) -> String {
     let path = format!("jsonpath={{range .items[*]}}{template}{{\"\\n\"}}{{end}}");
     let text = kubectl(&["-n", NAMESPACE, "get", what, "-o", &path]);
@@ -104,7 +109,7 @@ fn lines(what: &str, template: &str) -> String {
     lines.join("\n")
 }
 
-/// The state of everything that is not ours.
+/// The state of every object that a run did not create.
 fn state() -> BTreeMap<&'static str, String> {
     let ready = "{.metadata.name}: {range .endpoints[?(@.conditions.ready==true)]}{.targetRef.name} {.addresses} {end}";
     let pods = lines(
@@ -113,13 +118,12 @@ fn state() -> BTreeMap<&'static str, String> {
     );
     // Ours have no controller.
     let pods: Vec<&str> = pods.lines().filter(|line| !line.starts_with('/')).collect();
-    // How often is counted by the controllers themselves; that something of another kind happens is
-    // what matters.
+    // Controllers count repetitions themselves; only events of another kind matter.
     let events = lines(
         "events",
         "{.involvedObject.kind}/{.involvedObject.name} {.type} {.reason}",
     );
-    // A budget says of probes that they are not managed by a controller; preflight tells that
+    // A disruption budget warns that no controller manages the probes; preflight warns of that
     // before.
     let of_workloads = |line: &&str| {
         !line.starts_with("Pod/")
@@ -166,7 +170,7 @@ fn state() -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// How two states differ, one line for each kind of thing.
+/// How two states differ, one entry for each kind of object.
 fn differences(
     before: &BTreeMap<&'static str, String>,
     now: &BTreeMap<&'static str, String>,
@@ -182,11 +186,24 @@ fn run(arguments: &[&str]) -> Said {
     suite(SUITE, &[&["--timeout", "25s"], arguments].concat())
 }
 
+/// Whether all controllers have updated the status of their objects.
+///
+/// Nothing measures CPU time here, so the autoscaler reports that it cannot scale, from its second
+/// reading on.
+fn settled() -> bool {
+    let now = state();
+    now["autoscalers"].contains("FailedGetResourceMetric")
+        && now["disruption budgets"]
+            .lines()
+            .all(|line| line.ends_with("SufficientPods"))
+}
+
 pub(crate) fn all_the_time() {
     apply(&format!(
         "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {NAMESPACE} }}\n"
     ));
     apply(&world());
+
     for workload in ["deployment/web", "statefulset/set", "daemonset/each"] {
         kubectl(&[
             "-n",
@@ -197,17 +214,9 @@ pub(crate) fn all_the_time() {
             "--timeout=120s",
         ]);
     }
-    // Nothing measures processor time here, so the autoscaler says that it cannot scale; it says so
-    // from its second look on.
-    let settled = || {
-        let now = state();
-        now["autoscalers"].contains("FailedGetResourceMetric")
-            && now["disruption budgets"]
-                .lines()
-                .all(|line| line.ends_with("SufficientPods"))
-    };
+
     until(
-        "all controllers have looked at their objects",
+        "all controllers have updated their objects' status",
         Duration::from_secs(90),
         settled,
     );
@@ -220,11 +229,11 @@ pub(crate) fn all_the_time() {
     );
 
     let planned = plan(SUITE);
-    for told in [
+    for message in [
         "an event would name the clone as a pod without a controller",
         "the clone in expectedPods",
     ] {
-        assert!(planned.contains(told), "{planned}");
+        assert!(planned.contains(message), "{planned}");
     }
 
     let before = state();
@@ -232,18 +241,19 @@ pub(crate) fn all_the_time() {
     let watcher = {
         let (over, before) = (Arc::clone(&over), before.clone());
         std::thread::spawn(move || {
-            let (mut looks, mut seen) = (0, Vec::new());
+            let (mut readings, mut seen) = (0, Vec::new());
             while !over.load(Ordering::Relaxed) {
                 seen.extend(differences(&before, &state()));
-                looks += 1;
+                readings += 1;
             }
-            (looks, seen)
+            (readings, seen)
         })
     };
     let said = run(&["--allow-hpa"]);
     over.store(true, Ordering::Relaxed);
-    let (looks, seen) = watcher.join().unwrap();
-    assert!(looks >= 5, "looked only {looks} times");
+    let (readings, seen) = watcher.join().unwrap();
+
+    assert!(readings >= 5, "read only {readings} times");
     assert_eq!(seen, Vec::<String>::new(), "while it ran\n{}", said.text);
     assert_eq!(
         differences(&before, &state()),

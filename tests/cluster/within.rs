@@ -55,8 +55,9 @@ fn fresh() {
     });
 }
 
-/// It is proven, a pod has one container of ours whatever is sent from it, and that is told and
-/// ends by itself; the same is violated once the policy is gone.
+/// Checks sent from ephemeral containers are proven; each pod has one container of ours however
+/// many flows it sends, which is reported and ends by itself; the deny is violated once the policy
+/// is gone.
 pub(super) fn the_shop() {
     fresh();
     let said = from_within();
@@ -68,25 +69,27 @@ pub(super) fn the_shop() {
             said.text
         );
     }
+
     assert!(
         said.sent_as.iter().all(|sent_as| sent_as == "ephemeral"),
         "{:?}",
         said.sent_as
     );
     let entered = added();
-    let told = said
+    let reported = said
         .leftovers
         .iter()
         .filter(|left| left.contains("ephemeral container watertight-"))
         .count();
+
     assert_eq!(
-        (told, entered.len()),
-        (said.leftovers.len(), told),
+        (reported, entered.len()),
+        (said.leftovers.len(), reported),
         "{:?}\n{entered:?}",
         said.leftovers
     );
     assert!(
-        told > 0 && entered.iter().all(|(pod, _)| pod.starts_with("web-")),
+        reported > 0 && entered.iter().all(|(pod, _)| pod.starts_with("web-")),
         "{entered:?}"
     );
 
@@ -98,6 +101,7 @@ pub(super) fn the_shop() {
         .iter()
         .filter(|(_, (verdict, _))| verdict == "violated");
     let violated: Vec<&str> = violated.map(|(check, _)| check.as_str()).collect();
+
     assert_eq!(
         (violated, said.code),
         (vec!["web-tier -> postgres:5432 denied [tier-isolation]"], 3),

@@ -43,13 +43,15 @@ pub(crate) fn suite() -> String {
     renamed(SUITE)
 }
 
+/// The image of a container, and arguments with which it serves HTTP on a port.
+fn serve(port: u16) -> String {
+    format!(
+        "image: {IMAGE}\n          imagePullPolicy: Never\n          args: [netexec, --http-port={port}, --udp-port=-1]"
+    )
+}
+
 /// The manifests, under these namespaces, with an image that is there and pods on both nodes.
 fn manifests() -> String {
-    let serve = |port: u16| {
-        format!(
-            "image: {IMAGE}\n          imagePullPolicy: Never\n          args: [netexec, --http-port={port}, --udp-port=-1]"
-        )
-    };
     let mut all = String::new();
     for text in MANIFESTS {
         for line in renamed(text).lines() {
@@ -103,6 +105,7 @@ fn fed(arguments: &[&str], input: &str) -> String {
         .write_all(input.as_bytes())
         .unwrap();
     let output = child.wait_with_output().unwrap();
+
     assert!(
         output.status.success(),
         "kubectl {arguments:?}: {}",
@@ -137,6 +140,7 @@ pub(crate) fn put() {
         .collect();
     fed(&["apply", "-f", "-"], &namespaces.join("---\n"));
     fed(&["apply", "-f", "-"], &all);
+
     for (namespace, workload) in [
         ("wt-test-shop", "deployment/web"),
         ("wt-test-shop", "deployment/api"),

@@ -12,26 +12,26 @@ use watertight::backend::lab::Leak;
 use watertight::event::FlowOutcome;
 use watertight::inventory::Labels;
 use watertight::model::Family;
-use watertight::wire::{Sample, StopCause, Transport};
+use watertight::wire::{HttpFacts, Sample, StopCause, Transport};
 use watertight_probe::responder::control::Behaviour;
 
-/// What acts on a terminal, a log of a pipeline, or a reader of XML: what of it reaches a report
-/// must not.
+/// Text with control characters and markup that would change a terminal, the log of a pipeline or
+/// an XML document if a report contained it unescaped.
 const ACTING: &str = "\x1b[2J\x1b[31;1mproven\x1b[0m\x1b]0;t\x07\u{9b}31m]]><![CDATA[</testcase>&amp;<!--\t\u{202e}\u{2028}\u{feff}::error::x";
 
-/// A word that survives wherever [`ACTING`] is told.
+/// A word that remains wherever a report quotes [`ACTING`].
 const SURVIVES: &str = "CDATA";
 
-/// Nobody got an answer, in the words for an allowed line.
-const NOBODY: Want = Unproven(&["target-unreachable"]);
+/// The verdict of an allowed line whose target answers no source.
+const UNREACHABLE: Want = Unproven(&["target-unreachable"]);
 
-/// The same for a denied one.
+/// The verdict of a denied line whose target answers no control.
 const NO_CONTROL: Want = Unproven(&["no-control-answered"]);
 
 pub(crate) fn all() -> Vec<Evaluation> {
     vec![
         mute(),
-        mute_with_little_patience(),
+        mute_with_a_short_timeout(),
         hang_up(),
         flood(),
         drip(),
@@ -41,7 +41,7 @@ pub(crate) fn all() -> Vec<Evaluation> {
         answers_with_acting_names(),
         certificates(),
         no_tls(),
-        signatures_for_everybody(),
+        signatures_for_every_source(),
         signatures_for_one(),
         silent_for_one(),
         flapping(),
@@ -98,21 +98,21 @@ fn mute() -> Evaluation {
         "accepts and never answers",
         beside!(before),
         vec![
-            line("good -> target:8001 allowed", NOBODY),
+            line("good -> target:8001 allowed", UNREACHABLE),
             line("bad -> target:8001 denied", Proven),
             line("careless -> target:8001 denied", Violated(&["careless"])),
-            line("good -> http://target:8002/ allowed", NOBODY),
+            line("good -> http://target:8002/ allowed", UNREACHABLE),
             line("bad -> http://target:8002/ denied", Proven),
             line("careless -> http://target:8002/ denied", NO_CONTROL),
-            line("good -> tls://target:8443 allowed", NOBODY),
+            line("good -> tls://target:8443 allowed", UNREACHABLE),
             line("bad -> tls://target:8443 denied", Proven),
             line("careless -> tls://target:8443 denied", NO_CONTROL),
         ],
     )
 }
 
-/// An attempt is told of only when it has waited for an answer, which is long after this patience.
-fn mute_with_little_patience() -> Evaluation {
+/// An attempt is reported only when it has waited for an answer, which is long after this timeout.
+fn mute_with_a_short_timeout() -> Evaluation {
     async fn before(stage: Stage) {
         behave(&stage, 8001, Behaviour::Mute).await;
     }
@@ -123,7 +123,7 @@ fn mute_with_little_patience() -> Evaluation {
     Evaluation {
         settings: "timeout: 2s",
         ..Evaluation::new(
-            "never answers, with little patience",
+            "never answers, with a short timeout",
             beside!(before),
             lines,
         )
@@ -139,14 +139,14 @@ fn hang_up() -> Evaluation {
         "accepts and closes",
         beside!(before),
         vec![
-            line("good -> target:8001 allowed", NOBODY),
+            line("good -> target:8001 allowed", UNREACHABLE),
             line("bad -> target:8001 denied", Proven),
             line("careless -> target:8001 denied", Violated(&["careless"])),
             with("good -> target:8003 allowed", "tier: A0", Proven),
-            line("good -> http://target:8002/ allowed", NOBODY),
+            line("good -> http://target:8002/ allowed", UNREACHABLE),
             line("bad -> http://target:8002/ denied", Proven),
             line("careless -> http://target:8002/ denied", NO_CONTROL),
-            line("good -> tls://target:8443 allowed", NOBODY),
+            line("good -> tls://target:8443 allowed", UNREACHABLE),
             line("bad -> tls://target:8443 denied", Proven),
             line("careless -> tls://target:8443 denied", NO_CONTROL),
         ],
@@ -163,7 +163,7 @@ fn flood() -> Evaluation {
             .iter()
             .filter_map(|s| Some(s.observation.http.as_ref()?.body_bytes))
             .collect();
-        assert!(!bodies.is_empty(), "the flood was met");
+        assert!(!bodies.is_empty(), "the flood was read");
         assert!(
             bodies.iter().all(|bytes| (1..=1_000_000).contains(bytes)),
             "{bodies:?}"
@@ -206,7 +206,7 @@ fn drip() -> Evaluation {
         "answers a byte a second",
         beside!(before),
         vec![
-            line("good -> target:8001 allowed", NOBODY),
+            line("good -> target:8001 allowed", UNREACHABLE),
             line("bad -> target:8001 denied", Proven),
             line("careless -> target:8001 denied", Violated(&["careless"])),
             with(
@@ -214,16 +214,16 @@ fn drip() -> Evaluation {
                 "tier: A1, send: hello",
                 Proven,
             ),
-            line("good -> http://target:8002/ allowed", NOBODY),
+            line("good -> http://target:8002/ allowed", UNREACHABLE),
             line("bad -> http://target:8002/ denied", Proven),
             line("careless -> http://target:8002/ denied", NO_CONTROL),
-            line("good -> https://target:8443/ allowed", NOBODY),
+            line("good -> https://target:8443/ allowed", UNREACHABLE),
         ],
     )
 }
 
 fn redirect() -> Evaluation {
-    /// Requests that came to where a redirect leads.
+    /// Requests to the target of a redirect.
     static FOLLOWED: AtomicU32 = AtomicU32::new(0);
     async fn before(stage: Stage) {
         behave(&stage, 8002, Behaviour::Redirect).await;
@@ -254,6 +254,7 @@ fn redirect() -> Evaluation {
                 "{port}: {statuses:?}"
             );
         }
+
         assert_eq!(
             FOLLOWED.load(Ordering::Relaxed),
             0,
@@ -286,14 +287,21 @@ fn redirect() -> Evaluation {
     }
 }
 
+/// A raw HTTP answer.
+fn http(headers: &str, body: &str) -> Behaviour {
+    raw(format!("HTTP/1.1 200 OK\r\n{headers}\r\nconnection: close\r\n\r\n{body}").as_bytes())
+}
+
+/// The first HTTP answer that `good` got from a port of the target.
+fn first_http(ran: &Ran, port: u16) -> Box<HttpFacts> {
+    ran.attempts("good", port)
+        .iter()
+        .find_map(|sample| sample.observation.http.clone())
+        .expect("an answer")
+}
+
 fn banners() -> Evaluation {
     async fn before(stage: Stage) {
-        let http = |headers: &str, body: &str| {
-            raw(
-                format!("HTTP/1.1 200 OK\r\n{headers}\r\nconnection: close\r\n\r\n{body}")
-                    .as_bytes(),
-            )
-        };
         behave(
             &stage,
             8001,
@@ -320,24 +328,15 @@ fn banners() -> Evaluation {
         let garbled = banner.iter().any(
             |s| matches!(stop_of(s), Some(StopCause::Garbled { what }) if what.contains(SURVIVES)),
         );
-        assert!(garbled, "the banner was met: {banner:?}");
-        let heard = |port: u16| {
-            ran.attempts("good", port)
-                .iter()
-                .find_map(|s| s.observation.http.clone())
-        };
-        let facts = heard(8002).expect("an answer");
+
+        assert!(garbled, "the banner was read: {banner:?}");
+        let facts = first_http(ran, 8002);
         assert!(
             facts.server.as_ref().is_some_and(|s| s.contains(SURVIVES))
                 && facts.body_start.contains(SURVIVES),
             "{facts:?}"
         );
-        assert!(
-            heard(8004)
-                .expect("an answer")
-                .body_start
-                .contains(SURVIVES)
-        );
+        assert!(first_http(ran, 8004).body_start.contains(SURVIVES));
     }
     let lines = vec![
         with("good -> target:8001 allowed", "tier: A1", Proven),
@@ -349,10 +348,10 @@ fn banners() -> Evaluation {
             "careless -> http://target:8002/ denied",
             Violated(&["careless"]),
         ),
-        line("good -> http://target:8003/ allowed", NOBODY),
+        line("good -> http://target:8003/ allowed", UNREACHABLE),
         line("bad -> http://target:8003/ denied", Proven),
         with("good -> http://target:8004/ allowed", "tier: A1", Proven),
-        line("good -> tls://target:8443 allowed", NOBODY),
+        line("good -> tls://target:8443 allowed", UNREACHABLE),
     ];
     Evaluation {
         also,
@@ -413,7 +412,7 @@ fn answers_with_acting_names() -> Evaluation {
             )
         })
         .await;
-        // Allowed to everybody by the policies, and yet one is told something else.
+        // The policies allow every source, and yet one source gets another answer.
         servers::serve(&stage, 8003, move |from, question| {
             Some(if bad.contains(&from) {
                 format!("{ACTING}\n").into_bytes()
@@ -429,13 +428,17 @@ fn answers_with_acting_names() -> Evaluation {
             names.iter().any(|name| name.contains(SURVIVES)),
             "{names:?}"
         );
+
         for report in [
             &ran.written.console,
             &ran.written.junit,
             &ran.written.json,
             &ran.written.lines,
         ] {
-            assert!(report.contains(SURVIVES), "it is told: {report}");
+            assert!(
+                report.contains(SURVIVES),
+                "the answer is reported: {report}"
+            );
         }
     }
     let lines = vec![
@@ -486,6 +489,7 @@ fn certificates() -> Evaluation {
             .find_map(|s| s.observation.tls.as_ref())
             .expect("a certificate");
         let names = format!("{} {:?}", facts.subject, facts.names);
+
         assert!(
             facts.subject.contains(SURVIVES) && facts.names[0].contains(SURVIVES),
             "{names}"
@@ -519,6 +523,7 @@ fn no_tls() -> Evaluation {
         behave(&stage, 8003, raw(&[0; 4096])).await;
     }
     let mut lines = Vec::new();
+
     for (good, bad, careless) in [
         (
             "good -> tls://target:8443 allowed",
@@ -542,7 +547,7 @@ fn no_tls() -> Evaluation {
         ),
     ] {
         lines.extend([
-            line(good, NOBODY),
+            line(good, UNREACHABLE),
             line(bad, Proven),
             line(careless, NO_CONTROL),
         ]);
@@ -556,11 +561,13 @@ fn no_tls() -> Evaluation {
     Evaluation::new("no TLS where TLS is expected", beside!(before), lines)
 }
 
-fn signatures_for_everybody() -> Evaluation {
+/// An HTTP answer with a status code, a body and a `server` header.
+fn status(code: u16, body: &str, server: &str) -> Behaviour {
+    Behaviour::Status(code, body.into(), server.into())
+}
+
+fn signatures_for_every_source() -> Evaluation {
     async fn before(stage: Stage) {
-        let status = |status, body: &str, server: &str| {
-            Behaviour::Status(status, body.into(), server.into())
-        };
         behave(&stage, 8001, status(403, "RBAC: access denied", "envoy")).await;
         behave(&stage, 8002, status(403, "Access denied\r\n", "")).await;
         behave(
@@ -579,7 +586,7 @@ fn signatures_for_everybody() -> Evaluation {
     }
     const REFUSED: Want = Unproven(&["all-controls-refused"]);
     Evaluation::new(
-        "refusals of enforcers, to everybody",
+        "refusals of enforcers, to every source",
         beside!(before),
         vec![
             line(
@@ -862,6 +869,7 @@ fn leaky_replica() -> Evaluation {
             .filter(|flow| flow.verdict == FlowOutcome::Violated)
             .map(|flow| &flow.target)
             .collect();
+
         assert_eq!(leaking.len(), 1, "{result:?}");
         assert!(leaking[0].contains("web-1"), "{leaking:?}");
         assert!(

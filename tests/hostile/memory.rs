@@ -44,22 +44,36 @@ impl Gauge {
 fn probes() -> Vec<(u32, u64)> {
     let own = std::process::id().to_string();
     let processes = fs::read_dir("/proc").expect("/proc").flatten();
-    let probe = |process: fs::DirEntry| {
-        let number = process.file_name().to_str()?.parse().ok()?;
-        let what = fs::read(process.path().join("cmdline")).ok()?;
-        what.split(|byte| *byte == 0)
-            .any(|word| word == b"__probe")
-            .then_some(())?;
-        let status = fs::read_to_string(process.path().join("status")).ok()?;
-        let field = |name: &str| {
-            status
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .map(str::trim)
-        };
-        (field("PPid:")? == own).then_some(())?;
-        let kib: u64 = field("VmHWM:")?.strip_suffix(" kB")?.trim().parse().ok()?;
-        Some((number, kib * 1024))
-    };
-    processes.filter_map(probe).collect()
+    processes
+        .filter_map(|process| probe(&own, &process))
+        .collect()
+}
+
+/// A probe of this parent: its process id and its memory, in bytes.
+fn probe(parent: &str, process: &fs::DirEntry) -> Option<(u32, u64)> {
+    let number = process.file_name().to_str()?.parse().ok()?;
+    let command = fs::read(process.path().join("cmdline")).ok()?;
+    if !command
+        .split(|byte| *byte == 0)
+        .any(|word| word == b"__probe")
+    {
+        return None;
+    }
+
+    let status = fs::read_to_string(process.path().join("status")).ok()?;
+    if field(&status, "PPid:")? != parent {
+        return None;
+    }
+    let kib: u64 = field(&status, "VmHWM:")?
+        .strip_suffix(" kB")?
+        .trim()
+        .parse()
+        .ok()?;
+    Some((number, kib * 1024))
+}
+
+/// A field of `/proc/PID/status`.
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim())
 }

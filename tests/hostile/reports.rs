@@ -1,4 +1,4 @@
-//! Every report of a run, and what each must be whatever a target said.
+//! Every report of a run, and what must hold of it whatever a target sent.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,7 +51,7 @@ pub(crate) struct Sinks {
     annotations: Page,
 }
 
-/// What they wrote.
+/// The text of each report.
 pub(crate) struct Written {
     pub(crate) console: String,
     pub(crate) junit: String,
@@ -62,16 +62,12 @@ pub(crate) struct Written {
 impl Sinks {
     pub(crate) fn open() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let spec = |format: &str| {
-            ReportSpec::parse(&format!(
-                "{format}={}",
-                folder.path().join(format).display()
-            ))
-            .expect("a report")
-        };
-        let mut reports = Reports::open(&["junit", "json", "jsonl"].map(spec))
-            .map_err(|_| "open")
-            .expect("reports");
+        let mut reports = Reports::open(&["junit", "json", "jsonl"].map(|format| {
+            let path = folder.path().join(format);
+            ReportSpec::parse(&format!("{format}={}", path.display())).expect("a report")
+        }))
+        .map_err(|_| "open")
+        .expect("reports");
         let (plain, coloured, annotations) = (Page::default(), Page::default(), Page::default());
         let fine = Capabilities {
             terminal: false,
@@ -79,6 +75,7 @@ impl Sinks {
             colour: true,
             unicode: true,
         };
+
         for (name, page, capabilities) in [
             ("plain", &plain, Capabilities::plain()),
             ("coloured", &coloured, fine),
@@ -110,13 +107,13 @@ impl Sinks {
             .event(event);
     }
 
-    /// Demands of every report that it is well-formed, and of all that they say what the run came
-    /// to.
+    /// Asserts that every report is well-formed and states the run's verdicts.
     pub(crate) fn close(self, results: &[CheckResult], summary: Summary) -> Written {
         let reports = self
             .reports
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
+
         assert!(reports.errors().is_empty(), "{:?}", reports.errors());
         drop(reports);
         let read = |name: &str| {
@@ -136,6 +133,7 @@ impl Sinks {
         json(&written.json, results, summary);
         lines(&written.lines);
         let commands = self.annotations.text().lines().count();
+
         assert_eq!(
             commands,
             summary.violated + summary.unproven,
@@ -167,6 +165,7 @@ fn junit(text: &str, results: &[CheckResult], summary: Summary) {
         .iter()
         .flat_map(|suite| &suite.test_cases)
         .collect();
+
     for result in results {
         let case = cases
             .iter()
@@ -184,6 +183,7 @@ fn junit(text: &str, results: &[CheckResult], summary: Summary) {
         .iter()
         .filter(|case| !matches!(case.status, quick_junit::TestCaseStatus::Success { .. }))
         .count();
+
     assert_eq!(bad, summary.violated + summary.unproven, "{text}");
     let acting = text.chars().find(|c| c.is_control() && *c != '\n');
     assert_eq!(acting, None, "{text:?}");
@@ -196,10 +196,11 @@ fn json(text: &str, results: &[CheckResult], summary: Summary) {
         .iter_errors(&document)
         .map(|error| error.to_string())
         .collect();
+
     assert!(errors.is_empty(), "{errors:?}");
     assert_eq!(document["run"]["exitCode"], summary.exit_code, "{text}");
-    let told = document["checks"].as_array().map(Vec::len);
-    assert_eq!(told, Some(results.len()), "{text}");
+    let reported = document["checks"].as_array().map(Vec::len);
+    assert_eq!(reported, Some(results.len()), "{text}");
     assert!(
         text.chars().all(|c| !c.is_control() || c == '\n'),
         "{text:?}"

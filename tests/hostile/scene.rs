@@ -1,53 +1,52 @@
 //! A small world with one target, and a whole run against it.
 //!
 //! `good` and `careless` may reach the target, `bad` may not; a suite that denies the target to
-//! `careless` is violated. `steady` answers everybody, so that every source is seen to be able, and
-//! it is never the target.
+//! `careless` is violated. `steady` answers every source, so that every source has a source
+//! control; it is never the target.
 
+use crate::recorder::{Progress, Recorder};
 use crate::reports::{self, Written};
+use crate::worlds;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use watertight::backend::lab::{self, Deny, Lab, Layout, Listener, Sabotage, World};
-use watertight::backend::{Arrival, Backend};
-use watertight::engine::{self, Observer, RunnerClock};
-use watertight::event::{CheckResult, Outcome, RunEvent, Summary};
-use watertight::inventory::read_manifests;
+use watertight::backend::Backend;
+use watertight::backend::lab::{self, Deny, Lab, Listener, Sabotage, World};
+use watertight::engine::{self, RunnerClock};
+use watertight::event::{CheckResult, Outcome, RunEvent};
 use watertight::model::Family;
-use watertight::plan::{Plan, Schedule, Selection, Source, resolve};
-use watertight::source::Sources;
-use watertight::suite;
-use watertight::wire::{Body, FaultReason, Sample};
+use watertight::plan::{Plan, ProbeId, Schedule, Source};
+use watertight::wire::Sample;
 
-/// A whole run, the lab's coming and going included.
+/// The longest run, with the creation and teardown of its lab.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Runs that a busy machine spoils are made again, at most so often.
+/// How often a run is repeated, at most, when a busy machine spoils it.
 const TRIES: usize = 5;
 
 /// The ports of the target.
 pub(crate) const PORTS: [u16; 8] = [8001, 8002, 8003, 8004, 8005, 8006, 8007, 8443];
 
-/// What must come out of one check.
+/// The verdict that one check must have.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Want {
     /// Proven.
     Proven,
-    /// Violated, with each of these words in what is said of it.
+    /// Violated, with each of these words in its description.
     Violated(&'static [&'static str]),
     /// Unproven, for one of these reasons.
     Unproven(&'static [&'static str]),
     /// Anything but proven.
     NotProven,
-    /// Violated with the word, or unproven: which of them depends on when a sample meets the
+    /// Violated with the word, or unproven: which of them depends on when an attempt reaches the
     /// target.
     ViolatedOrUnproven(&'static str),
 }
 
-/// A line of the suite, and what must come of it.
+/// A line of the suite, and its wanted verdict.
 pub(crate) struct Line {
     pub(crate) text: &'static str,
     /// Settings in the form `key: value, key: value`.
@@ -64,7 +63,7 @@ pub(crate) fn line(text: &'static str, want: Want) -> Line {
     }
 }
 
-/// What happens beside the run: given the stage, it returns when it has done its work, or never.
+/// Work beside the run, on its stage: it returns when it is done, or never.
 pub(crate) type Beside = fn(Stage) -> Pin<Box<dyn Future<Output = ()>>>;
 
 /// Names a function as [`Beside`].
@@ -75,12 +74,12 @@ macro_rules! beside {
 }
 pub(crate) use beside;
 
-/// What a case finds on its stage.
+/// The lab of a case, as its functions use it.
 #[derive(Clone)]
 pub(crate) struct Stage {
     pub(crate) sabotage: Sabotage,
     addresses: BTreeMap<(String, Family), IpAddr>,
-    sampled: watch::Receiver<bool>,
+    progress: watch::Receiver<Progress>,
 }
 
 impl Stage {
@@ -104,16 +103,16 @@ impl Stage {
         self.addresses[&(pod.to_owned(), family)]
     }
 
-    /// Waits for the first sample of the run.
+    /// Waits for the first attempt of the run.
     pub(crate) async fn first_sample(&mut self) {
-        self.sampled
-            .wait_for(|sampled| *sampled)
+        self.progress
+            .wait_for(|progress| progress.sampled)
             .await
             .expect("the run is on");
     }
 }
 
-/// A run, with what must come of it.
+/// A run, with its wanted verdicts.
 pub(crate) struct Evaluation {
     pub(crate) name: &'static str,
     pub(crate) lines: Vec<Line>,
@@ -125,7 +124,7 @@ pub(crate) struct Evaluation {
     pub(crate) before: Beside,
     /// While probes run.
     pub(crate) during: Beside,
-    /// What else must hold.
+    /// Further assertions.
     pub(crate) also: fn(&Ran),
 }
 
@@ -147,11 +146,11 @@ pub(crate) fn nothing(_: Stage) -> std::future::Ready<()> {
     std::future::ready(())
 }
 
-/// What came of a run.
+/// The results of a run.
 pub(crate) struct Ran {
     pub(crate) results: Vec<CheckResult>,
     pub(crate) written: Written,
-    attempts: Vec<(String, Sample)>,
+    attempts: Vec<(ProbeId, Sample)>,
     /// Attempts that are no evidence, since the machine was too busy.
     starved: usize,
     plan: Plan,
@@ -165,24 +164,27 @@ impl Ran {
             .unwrap_or_else(|| panic!("no check {name}"))
     }
 
-    /// What a pod's probe wrote of a port of the target.
+    /// Attempts of a pod's probe on a port of the target.
     pub(crate) fn attempts(&self, pod: &str, port: u16) -> Vec<&Sample> {
-        let of = |sample: &Sample| self.plan.flows()[sample.flow as usize].to.port == port;
         self.attempts
             .iter()
-            .filter(|(from, sample)| from == pod && of(sample))
+            .filter(|(probe, _)| {
+                matches!(self.plan.source(*probe), Source::Pod { name, .. } if name == pod)
+            })
             .map(|(_, sample)| sample)
+            .filter(|sample| self.plan.flows()[sample.flow as usize].to.port == port)
             .collect()
     }
 }
 
-/// Runs a case and demands everything of it.
+/// Runs a case and asserts its verdicts.
 pub(crate) async fn run(case: &Evaluation) {
     for attempt in 1.. {
         let started = Instant::now();
         let ran = once(case).await;
-        let took = started.elapsed();
-        assert!(took < LONGEST, "the run took {took:?}");
+        let duration = started.elapsed();
+        assert!(duration < LONGEST, "the run took {duration:?}");
+
         let wrong = wrong(case, &ran);
         if !wrong.is_empty() && ran.starved > 0 && attempt < TRIES {
             continue;
@@ -198,7 +200,7 @@ pub(crate) async fn run(case: &Evaluation) {
     }
 }
 
-/// What did not come out as demanded.
+/// Checks whose verdict is not the wanted one.
 fn wrong(case: &Evaluation, ran: &Ran) -> Vec<String> {
     let mut wrong = Vec::new();
     let steady = ["good", "bad", "careless"]
@@ -208,6 +210,7 @@ fn wrong(case: &Evaluation, ran: &Ran) -> Vec<String> {
         .iter()
         .map(|line| (line.text.to_owned(), line.want));
     let mut wanted: BTreeMap<String, Want> = lines.chain(steady).collect();
+
     for result in &ran.results {
         match wanted.remove(&result.check.name) {
             None => wrong.push(format!("not asked for: {}", result.check.name)),
@@ -241,20 +244,22 @@ fn differs(result: &CheckResult, want: Want) -> Option<String> {
             Outcome::Unproven => true,
         },
     };
+    if fits {
+        return None;
+    }
+
     let flows: Vec<_> = result
         .flows
         .iter()
         .map(|flow| format!("{} -> {}: {}", flow.source, flow.address, flow.text))
         .collect();
-    (!fits).then(|| {
-        format!(
-            "{}: {} ({said}; {:?}), but {want:?} was demanded\n    {}",
-            result.check.name,
-            result.verdict,
-            result.reason,
-            flows.join("\n    ")
-        )
-    })
+    Some(format!(
+        "{}: {} ({said}; {:?}), but {want:?} was wanted\n    {}",
+        result.check.name,
+        result.verdict,
+        result.reason,
+        flows.join("\n    ")
+    ))
 }
 
 async fn once(case: &Evaluation) -> Ran {
@@ -268,34 +273,24 @@ async fn once(case: &Evaluation) -> Ran {
     let mut lab = Lab::up(world, lab::Options { deny: Deny::Drop })
         .await
         .expect("a lab");
-    let (heard, sampled) = watch::channel(false);
+    let sinks = reports::Sinks::open();
+    let (mut recorder, progress) = Recorder::new(|event: &RunEvent| sinks.event(event));
     let stage = Stage {
         sabotage: lab.sabotage(),
         addresses,
-        sampled,
+        progress,
     };
     (case.before)(stage.clone()).await;
     let options = engine::Options {
         about: engine::About::default(),
         replan: engine::Replan::default(),
         schedule: Schedule {
-            run: "0123456789abcdef".into(),
             seed: 7,
             trust: vec![lab.authority().to_owned()],
-            heartbeat: Duration::from_millis(500),
+            ..worlds::schedule(Duration::from_millis(500))
         },
         backend: "lab",
         clock: clock_at(lab.started().elapsed()),
-    };
-    let sinks = reports::Sinks::open();
-    let mut reference_pod = ReferencePod {
-        plan: &plan,
-        sinks: &sinks,
-        heard,
-        results: Vec::new(),
-        summary: None,
-        attempts: Vec::new(),
-        starved: 0,
     };
     let interrupted = std::future::pending::<String>();
     let during = async {
@@ -303,17 +298,19 @@ async fn once(case: &Evaluation) -> Ran {
         std::future::pending::<()>().await;
     };
     let summary = tokio::select! {
-        summary = engine::run(&plan, &mut lab, options, interrupted, &mut reference_pod) => summary.expect("a run"),
+        summary = engine::run(&plan, &mut lab, options, interrupted, &mut recorder) => summary.expect("a run"),
         () = during => unreachable!("it waits for ever"),
     };
-    let ReferencePod {
-        results,
-        summary: told,
+    let Recorder {
+        finished,
         attempts,
         starved,
         ..
-    } = reference_pod;
-    assert_eq!(told, Some(summary), "what the reports were told");
+    } = recorder;
+    let (results, reported) = finished.expect("a finished run");
+
+    assert_eq!(reported, summary, "the summary of the reports");
+
     let errors = lab.teardown().await;
     assert!(errors.is_empty(), "{errors:?}");
     let written = sinks.close(&results, summary);
@@ -326,68 +323,9 @@ async fn once(case: &Evaluation) -> Ran {
     }
 }
 
-/// Gives every report every event, and keeps what a test asks for.
-struct ReferencePod<'a> {
-    plan: &'a Plan,
-    sinks: &'a reports::Sinks,
-    heard: watch::Sender<bool>,
-    results: Vec<CheckResult>,
-    summary: Option<Summary>,
-    attempts: Vec<(String, Sample)>,
-    starved: usize,
-}
-
-impl Observer for ReferencePod<'_> {
-    fn event(&mut self, event: RunEvent) {
-        self.sinks.event(&event);
-        if let RunEvent::Finished {
-            results, summary, ..
-        } = event
-        {
-            self.results = results;
-            self.summary = Some(summary);
-        }
-    }
-
-    fn arrival(&mut self, arrival: &Arrival) {
-        let Ok(line) = &arrival.line else { return };
-        match &line.body {
-            Body::Sample(sample) => {
-                self.heard.send_replace(true);
-                if let Source::Pod { name, .. } = self.plan.source(arrival.probe) {
-                    self.attempts.push((name.clone(), sample.clone()));
-                }
-            }
-            Body::Fault(fault) => self.starved += usize::from(fault.reason == FaultReason::Starved),
-            Body::Hello(_) | Body::Heartbeat(_) | Body::Latencies { .. } | Body::Bye { .. } => {}
-        }
-    }
-}
-
 fn world_and_plan(case: &Evaluation) -> (World, Plan) {
-    let mut sources = Sources::new();
-    let manifests = sources.add("world.yaml", manifests(case));
-    let (manifests, diagnostics) = read_manifests(&[manifests], &sources);
-    assert!(
-        diagnostics.is_empty(),
-        "{}",
-        diagnostics.render_compact(&sources)
-    );
-    let suite = sources.add("suite.yaml", suite(case));
-    let (suites, diagnostics) = suite::read(&[suite], &sources);
-    assert!(
-        !diagnostics.has_errors(),
-        "{}",
-        diagnostics.render_compact(&sources)
-    );
-    let world = World::place(&manifests, &[], Layout::default()).expect("placed");
-    let plan = resolve(
-        &suites,
-        world.inventory(),
-        &world.properties(),
-        &Selection::default(),
-    )
-    .expect("a plan");
+    let world = worlds::world(manifests(case), &[]);
+    let plan = worlds::lab_plan(&world, &worlds::suites(suite(case)));
     (world, plan)
 }
 
@@ -410,6 +348,7 @@ spec:
 ",
         case.settings
     );
+
     for Line {
         text: line,
         settings,
@@ -427,6 +366,7 @@ fn manifests(case: &Evaluation) -> String {
         .map(|port| format!("{{containerPort: {port}}}"))
         .collect();
     let mut text = "apiVersion: v1\nkind: Namespace\nmetadata: {name: h}\n".to_owned();
+
     for (pod, node, ports) in [
         ("good", 1, "{containerPort: 8080}"),
         ("bad", 2, "{containerPort: 8080}"),
@@ -456,6 +396,7 @@ spec:
     spec: {containers: [{name: web, image: web, ports: [{containerPort: 3000}]}]}
 ",
     );
+
     for target in ["target", "web"]
         .into_iter()
         .filter(|target| case.enforced || *target != "target")

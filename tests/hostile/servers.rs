@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use watertight::wire::Transport;
 
 /// How long a connection is kept at most.
-const PATIENCE: Duration = Duration::from_secs(20);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a server says to a client's first bytes; `None`: nothing, until the client goes.
 pub(crate) type Says = dyn Fn(IpAddr, &[u8]) -> Option<Vec<u8>> + Send + Sync;
@@ -82,8 +82,8 @@ fn accept(
             let serve = Arc::clone(&serve);
             // How a client ends its connection is its own affair.
             std::thread::spawn(move || {
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(CONNECTION_TIMEOUT))?;
+                stream.set_write_timeout(Some(CONNECTION_TIMEOUT))?;
                 serve(stream, from.ip().to_canonical())
             });
         }
@@ -97,11 +97,12 @@ fn converse(mut stream: TcpStream, from: IpAddr, says: &Says) -> io::Result<()> 
         stream.write_all(&answer)?;
         stream.shutdown(Shutdown::Write)?;
     }
-    let until = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + CONNECTION_TIMEOUT;
+
     loop {
         match stream.read(&mut first) {
             Ok(0) => return Ok(()),
-            Ok(_) if Instant::now() < until => {}
+            Ok(_) if Instant::now() < deadline => {}
             Ok(_) => return Err(ErrorKind::TimedOut.into()),
             Err(error) => return Err(error),
         }

@@ -1,12 +1,11 @@
 //! How long a large lab takes: `cargo test --release --test lab_packets measure`.
 
 use crate::support::{Check, say};
+use crate::worlds;
 use std::fmt::Write;
 use std::time::Instant;
 use watertight::backend::Backend;
-use watertight::backend::lab::{Deny, Lab, Layout, Options, World};
-use watertight::inventory::read_manifests;
-use watertight::source::Sources;
+use watertight::backend::lab::{Deny, Lab, Options};
 
 pub(crate) const CHECK: Check = Check {
     name: "measure",
@@ -23,11 +22,8 @@ async fn measure() {
             writeln!(text, "---\n{{apiVersion: v1, kind: Service, metadata: {{name: p{n}, namespace: many}}, spec: {{selector: {{app: p{n}}}, ports: [{{port: 80, targetPort: 8080}}]}}}}").expect("text");
             writeln!(text, "---\n{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: p{n}, namespace: many}}, spec: {{podSelector: {{matchLabels: {{app: p{n}}}}}, policyTypes: [Ingress, Egress], ingress: [{{from: [{{podSelector: {{matchLabels: {{app: p{next}}}}}}}], ports: [{{port: 8080}}]}}, {{from: [{{ipBlock: {{cidr: 203.0.113.0/24}}}}]}}], egress: [{{to: [{{podSelector: {{matchLabels: {{app: p{next}}}}}}}]}}, {{ports: [{{port: 53, protocol: UDP}}]}}]}}}}").expect("text");
         }
-        let mut sources = Sources::new();
-        let file = sources.add("many.yaml", text);
-        let (manifests, diagnostics) = read_manifests(&[file], &sources);
-        assert!(!diagnostics.has_errors(), "{diagnostics:?}");
-        let world = World::place(&manifests, &[], Layout::default()).expect("placed");
+        let world = worlds::world(text, &[]);
+
         let started = Instant::now();
         let mut lab = Lab::up(world, Options { deny: Deny::Drop })
             .await

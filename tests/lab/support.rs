@@ -1,19 +1,20 @@
 //! A small world, probes in it, and what they saw.
 
+use crate::worlds;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use watertight::backend::lab::{self, Deny, Layout, Options, Outside, Sabotage, World};
+use watertight::backend::lab::{self, Deny, Options, Outside, Sabotage, World};
 use watertight::backend::{Arrival, Backend, Launch, ProbeFault};
-use watertight::inventory::{Inventory, read_manifests};
+use watertight::inventory::Inventory;
 use watertight::model::Family;
 use watertight::plan::{FlowId, ProbeId, Source};
-use watertight::source::Sources;
 use watertight::wire::{self, Body, FaultReason, Observation, Stage, StopCause};
 
 /// A check, with its name.
@@ -44,6 +45,7 @@ pub(crate) fn main(on_request: &[Check], checks: &[Check]) -> ExitCode {
         Some("__responder") => return watertight_probe::responder_main(),
         _ => {}
     }
+
     let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
     let named = on_request
         .iter()
@@ -56,6 +58,7 @@ pub(crate) fn main(on_request: &[Check], checks: &[Check]) -> ExitCode {
         wanted.for_each(|check| say(&format!("{}: test", check.name)));
         return ExitCode::SUCCESS;
     }
+
     if let Err(obstacle) = lab::enter() {
         say(&format!(
             "no check was run: {obstacle}; fix: {}",
@@ -63,6 +66,7 @@ pub(crate) fn main(on_request: &[Check], checks: &[Check]) -> ExitCode {
         ));
         return ExitCode::FAILURE;
     }
+
     let mut failed = 0;
     for Check { name, run } in wanted {
         let started = std::time::Instant::now();
@@ -78,6 +82,7 @@ pub(crate) fn main(on_request: &[Check], checks: &[Check]) -> ExitCode {
             started.elapsed()
         ));
     }
+
     if failed == 0 {
         ExitCode::SUCCESS
     } else {
@@ -111,24 +116,19 @@ pub(crate) fn runner() -> Source {
 const MANIFESTS: &str = include_str!("world.yaml");
 
 pub(crate) fn world() -> World {
-    let mut sources = Sources::new();
-    let file = sources.add("world.yaml", MANIFESTS);
-    let (manifests, diagnostics) = read_manifests(&[file], &sources);
-    assert!(diagnostics.is_empty(), "{diagnostics:?}");
-    let tcp = |port| (port, wire::Transport::Tcp);
     let outside = [
         Outside {
             name: Some("pay.example".into()),
             address: None,
-            ports: vec![tcp(443)],
+            ports: vec![(443, wire::Transport::Tcp)],
         },
         Outside {
             name: None,
             address: Some([203, 0, 113, 66].into()),
-            ports: vec![tcp(8443)],
+            ports: vec![(8443, wire::Transport::Tcp)],
         },
     ];
-    World::place(&manifests, &outside, Layout::default()).expect("placed")
+    worlds::world(MANIFESTS, &outside)
 }
 
 /// A flow: from where, over what, to whom.
@@ -239,21 +239,23 @@ impl Lab {
         panic!("the machine is too busy for any probe");
     }
 
-    /// Tries each flow once; nothing where a busy machine starved a probe.
+    /// Tries each flow once; `None` where a busy machine starved a probe.
     pub(crate) async fn observe_once(&mut self, flows: &[Flow]) -> Option<Vec<Seen>> {
         let mut ids = Vec::new();
-        let mut by_vantage: BTreeMap<Source, Vec<wire::Flow>> = BTreeMap::new();
+        let mut by_source: BTreeMap<Source, Vec<wire::Flow>> = BTreeMap::new();
         for (from, transport, to) in flows {
             let flow = wire_flow(*transport, *to, Some(1));
             ids.push((flow.id, format!("{from:?} to {to} over {transport:?}")));
-            by_vantage.entry(from.clone()).or_default().push(flow);
+            by_source.entry(from.clone()).or_default().push(flow);
         }
-        let launches = by_vantage
+        let launches = by_source
             .into_iter()
             .map(|(source, flows)| launch(source, flows))
             .collect();
+
         let (sender, mut lines) = mpsc::channel(64);
         self.backend.launch(launches, sender).await.expect("launch");
+
         let mut seen: BTreeMap<u32, Observation> = BTreeMap::new();
         let mut starved = false;
         let all = async {
@@ -283,12 +285,20 @@ impl Lab {
             .expect("a sample of every flow");
         let stop = self.backend.stop();
         tokio::join!(stop, async { while lines.recv().await.is_some() {} });
-        let seen_of = |(id, what)| Seen {
-            flow: FlowId(id),
-            what,
-            observation: seen.remove(&id).expect("seen above"),
-        };
-        (!starved).then(|| ids.into_iter().map(seen_of).collect())
+
+        if starved {
+            return None;
+        }
+        let mut all = Vec::new();
+
+        for (id, what) in ids {
+            all.push(Seen {
+                flow: FlowId(id),
+                what,
+                observation: seen.remove(&id).expect("seen above"),
+            });
+        }
+        Some(all)
     }
 
     /// Starts probes that go on until they are stopped.
@@ -315,23 +325,10 @@ impl Lab {
         family: Family,
     ) -> Option<Vec<IpAddr>> {
         let query = query(name, family);
-        let ask = move || {
-            let any: IpAddr = if server.is_ipv4() {
-                [0; 4].into()
-            } else {
-                [0_u16; 8].into()
-            };
-            let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
-            socket.connect(server).ok()?;
-            socket
-                .set_read_timeout(Some(Duration::from_millis(700)))
-                .ok()?;
-            socket.send(&query).ok()?;
-            let mut answer = [0; 1500];
-            let length = socket.recv(&mut answer).ok()?;
-            Some(addresses(&answer[..length], query.len()))
-        };
-        self.sabotage().within(from, ask).await.expect("vantage")
+        self.sabotage()
+            .within(from, move || exchange(server, &query))
+            .await
+            .expect("the source is a place in the lab")
     }
 }
 
@@ -386,7 +383,7 @@ fn launch(source: Source, flows: Vec<wire::Flow>) -> Launch {
     }
 }
 
-/// One flow's one attempt.
+/// The one attempt of a flow.
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) flow: FlowId,
@@ -446,7 +443,7 @@ impl Seen {
         );
     }
 
-    /// Refused by a reset or by ICMP: nobody listens.
+    /// Asserts a refusal by a reset or by ICMP: no listener.
     #[track_caller]
     pub(crate) fn refused(&self) {
         assert!(
@@ -520,20 +517,46 @@ pub(crate) async fn until_ended(
 pub(crate) fn children() -> Vec<String> {
     let own = std::process::id().to_string();
     let processes = std::fs::read_dir("/proc").expect("proc").flatten();
-    let child = |process: std::fs::DirEntry| {
-        let status = std::fs::read_to_string(process.path().join("status")).ok()?;
-        let field = |name: &str| {
-            status
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .map(str::trim)
-        };
-        let what = std::fs::read_to_string(process.path().join("cmdline"))
-            .ok()?
-            .replace('\0', " ");
-        (field("PPid:")? == own).then(|| format!("{} {what}", field("State:").unwrap_or_default()))
+    processes
+        .filter_map(|process| child_of(&own, &process.path()))
+        .collect()
+}
+
+/// A process by its folder in `/proc`, if it is a child of this parent.
+fn child_of(parent: &str, process: &Path) -> Option<String> {
+    let status = std::fs::read_to_string(process.join("status")).ok()?;
+    if status_field(&status, "PPid:")? != parent {
+        return None;
+    }
+
+    let command = std::fs::read_to_string(process.join("cmdline")).ok()?;
+    let state = status_field(&status, "State:").unwrap_or_default();
+    Some(format!("{state} {}", command.replace('\0', " ")))
+}
+
+/// A field of `/proc/PID/status` (`proc_pid_status(5)`).
+fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim())
+}
+
+/// The addresses in the first answer of a name server to a query; `None` without an answer.
+fn exchange(server: SocketAddr, query: &[u8]) -> Option<Vec<IpAddr>> {
+    let any: IpAddr = if server.is_ipv4() {
+        [0; 4].into()
+    } else {
+        [0_u16; 8].into()
     };
-    processes.filter_map(child).collect()
+    let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(server).ok()?;
+    socket
+        .set_read_timeout(Some(Duration::from_millis(700)))
+        .ok()?;
+    socket.send(query).ok()?;
+
+    let mut answer = [0; 1500];
+    let length = socket.recv(&mut answer).ok()?;
+    Some(addresses(&answer[..length], query.len()))
 }
 
 /// A DNS query (RFC 1035 section 4).

@@ -20,7 +20,8 @@ enum Kind {
     Baseline,
 }
 
-/// Blocks that overlap: pods of the first node and one of them, nodes, the outside host, everybody.
+/// Blocks that overlap: pods of the first node and one of them, nodes, the outside host, all
+/// addresses.
 const BLOCKS: [&str; 10] = [
     "10.244.16.0/20",
     "10.244.16.0/31",

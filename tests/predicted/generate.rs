@@ -3,12 +3,11 @@
 #[path = "cluster.rs"]
 mod cluster;
 
+use crate::worlds;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use watertight::backend::lab::{Layout, Outside, World};
-use watertight::inventory::read_manifests;
-use watertight::source::Sources;
+use watertight::backend::lab::{Outside, World};
 use watertight::wire;
 
 /// A world, as it was generated.
@@ -68,6 +67,7 @@ impl Sketch {
                 "---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {{{labels}}}}}}}\n"
             ));
         }
+
         for (number, (namespace, labels, host)) in self.pods.iter().enumerate() {
             let http = 8_000 + number;
             // Two pods of one node's network would want one port.
@@ -85,11 +85,13 @@ impl Sketch {
              ports: [{{port: {SERVICE_PORT}, targetPort: http}}]}}}}\n",
             NAMESPACES[self.pods[0].0].0
         ));
+
         for (number, (namespace, spec)) in self.policies.iter().enumerate() {
             let object = json!({ "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
                 "metadata": { "name": format!("n{number}"), "namespace": NAMESPACES[*namespace].0 }, "spec": spec });
             text.push_str(&format!("---\n{object}\n"));
         }
+
         for object in cluster::objects(&self.cluster) {
             text.push_str(&format!("---\n{object}\n"));
         }
@@ -98,14 +100,6 @@ impl Sketch {
 
     /// The same, placed.
     pub(crate) fn world(&self) -> World {
-        let mut sources = Sources::new();
-        let file = sources.add("world.yaml", self.manifests());
-        let (manifests, diagnostics) = read_manifests(&[file], &sources);
-        assert!(
-            diagnostics.is_empty(),
-            "{diagnostics:?}\n{}",
-            self.manifests()
-        );
         let outside = Outside {
             name: Some("out.example".into()),
             address: None,
@@ -113,7 +107,7 @@ impl Sketch {
                 .map(|port| (port, wire::Transport::Tcp))
                 .to_vec(),
         };
-        World::place(&manifests, &[outside], Layout::default()).expect("placed")
+        worlds::world(self.manifests(), &[outside])
     }
 }
 
@@ -243,7 +237,7 @@ pub(crate) fn world() -> impl Strategy<Value = Sketch> {
         0..LABELS.len(),
         prop::bool::weighted(0.15),
     );
-    // A Baseline policy is met by pods that no NetworkPolicy selects only.
+    // A Baseline policy applies only to pods that no NetworkPolicy selects.
     let policies = prop_oneof![
         1 => (vec(policy(), 2..8), vec(cluster::policy(), 0)),
         3 => (vec(policy(), 0..4), vec(cluster::policy(), 1..6)),

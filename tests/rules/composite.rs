@@ -1,16 +1,13 @@
-//! A Service whose pods are on two nodes, which no policy lets anybody reach: when its deny is
-//! proven.
+//! A Service with pods on two nodes that no policy admits a source to: when its deny is proven.
 
-use super::timelines::{crooked, fold, straight};
+use super::timelines::{collect, right_clock, skewed_clock};
+use crate::worlds;
 use proptest::prelude::*;
-use watertight::backend::lab::{Layout, World};
-use watertight::inventory::read_manifests;
+use watertight::backend::lab::{CONTROL_PORT, KUBELET_PORT};
 use watertight::plan::{
     BackendProperties, ControlEndpoints, FlowId, NodeEndpoint, Plan, ReferencePodAddress,
     Selection, Source, TargetKind, resolve,
 };
-use watertight::source::Sources;
-use watertight::suite;
 use watertight::verdict::{FlowVerdict, Reason, judge};
 
 /// a and b1 on node-1, b2 on node-2; Service s leads to b1 and b2. The target's port has a name of
@@ -31,29 +28,14 @@ const MANIFESTS: &str = "
 {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: all, namespace: n}, spec: {podSelector: {matchLabels: {app: b}}, policyTypes: [Ingress]}}
 ";
 
-/// As a cluster has it: witnesses are pods like others.
+/// The plan of the denied Service as a cluster has it: reference pods are ordinary pods.
 fn plan(manifests: &str) -> Plan {
-    let mut sources = Sources::new();
-    let file = sources.add("m.yaml", manifests);
-    let (manifests, problems) = read_manifests(&[file], &sources);
-    assert!(problems.is_empty(), "{}", problems.render_compact(&sources));
     let text = "{apiVersion: watertight.dev/v1, kind: Suite, metadata: {name: t}, spec: {endpoints: {s: {namespace: n, service: s}}, expect: [\"n/Pod/a -> s:80 denied\"]}}";
-    let file = sources.add("s.yaml", text);
-    let (suites, problems) = suite::read(&[file], &sources);
-    assert!(
-        !problems.has_errors(),
-        "{}",
-        problems.render_compact(&sources)
-    );
-    let world = World::place(&manifests, &[], Layout::default()).expect("a world");
-    let reference_pod = |node: &str, address: &str| ReferencePodAddress {
-        node: node.into(),
-        addresses: vec![address.parse().expect("an address")],
-        port: 65_533,
-    };
+    let suites = worlds::suites(text);
+    let world = worlds::world(manifests, &[]);
     let control_endpoints = ControlEndpoints {
-        on_pods: Some(65_533),
-        on_nodes: Some(NodeEndpoint::Handshake(10_250)),
+        on_pods: Some(CONTROL_PORT),
+        on_nodes: Some(NodeEndpoint::Handshake(KUBELET_PORT)),
         from_nodes: true,
         reference_pods: vec![
             reference_pod("node-1", "198.18.0.1"),
@@ -70,59 +52,69 @@ fn plan(manifests: &str) -> Plan {
     .expect("a plan")
 }
 
-/// What the network does to a flow.
+/// The address of the reference pod on a node.
+fn reference_pod(node: &str, address: &str) -> ReferencePodAddress {
+    ReferencePodAddress {
+        node: node.into(),
+        addresses: vec![address.parse().expect("an address")],
+        port: CONTROL_PORT,
+    }
+}
+
+/// The part that a flow has in the check of the Service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Is {
-    /// The denied one: the source's to the Service or to a pod of it.
+enum Role {
+    /// The denied flow: from the source to the Service or to one of its pods.
     Denied,
     /// From the node of this number through the Service.
     Through(u8),
     /// From its own node to the pod of this number.
     Backend(u8),
-    /// A stranger's, which the policy stops.
+    /// A flow of another pod, which the policy stops.
     Stopped,
-    /// Everything else: it opens.
+    /// Every other flow: it opens.
     Open,
 }
 
-fn what(plan: &Plan, id: FlowId) -> Is {
+fn role(plan: &Plan, id: FlowId) -> Role {
     let flow = plan.flow(id);
     if plan.checks()[0].flows.contains(&id) {
-        return Is::Denied;
+        return Role::Denied;
     }
     let node = match plan.source(flow.probe) {
         Source::Node { name } => name.strip_prefix("node-").and_then(|n| n.parse().ok()),
         Source::Pod { .. } | Source::ReferencePod { .. } | Source::Runner => None,
     };
+
     match (&*flow.target_kind, node) {
         (TargetKind::Service { service, .. }, Some(node)) if service.name == "s" => {
-            Is::Through(node)
+            Role::Through(node)
         }
-        (TargetKind::Service { service, .. }, None) if service.name == "s" => Is::Stopped,
+        (TargetKind::Service { service, .. }, None) if service.name == "s" => Role::Stopped,
         (TargetKind::Pod { name, .. }, Some(node))
             if *name == format!("b{node}") && flow.to.port > 80 && flow.to.port < 9_000 =>
         {
-            Is::Backend(node)
+            Role::Backend(node)
         }
-        (TargetKind::Pod { name, .. }, _) if name.starts_with('b') => Is::Stopped,
-        _ => Is::Open,
+        (TargetKind::Pod { name, .. }, _) if name.starts_with('b') => Role::Stopped,
+        _ => Role::Open,
     }
 }
 
-/// Somebody gets through the Service at any time: the nodes by turns, as chance may have it.
+/// Whether a node gets through the Service: the nodes by turns, so that one of them always does.
 fn by_turns(node: u8, at: i64) -> bool {
     (at / 500_000 + i64::from(node)) % 2 == 0
 }
 
 const UNTIL: i64 = 20_000_000;
 
-/// What is said of the flow to the Service: its pods have flows of their own, which would hide it.
-fn run(opens: impl Fn(Is, i64) -> bool) -> FlowVerdict {
+/// The verdict of the flow to the Service itself, without the flows to its pods.
+fn run(opens: impl Fn(Role, i64) -> bool) -> FlowVerdict {
     let plan = plan(MANIFESTS);
-    let fold = fold(&plan, &[straight(true)], UNTIL, |flow, at| {
-        opens(what(&plan, flow), at)
+    let collector = collect(&plan, &[right_clock(true)], UNTIL, |flow, at| {
+        opens(role(&plan, flow), at)
     });
-    let judgement = judge(&plan, &plan.checks()[0], &fold.evidence);
+    let judgement = judge(&plan, &plan.checks()[0], &collector.evidence);
     let mut of_service = judgement
         .flows
         .into_iter()
@@ -130,12 +122,12 @@ fn run(opens: impl Fn(Is, i64) -> bool) -> FlowVerdict {
     of_service.next().expect("a flow to the Service").verdict
 }
 
-/// As it should be.
-fn sound(is: Is, at: i64) -> bool {
-    match is {
-        Is::Denied | Is::Stopped => false,
-        Is::Through(node) => by_turns(node, at),
-        Is::Backend(_) | Is::Open => true,
+/// Whether a flow opens in a network where the Service works and its policy is enforced.
+fn sound(role: Role, at: i64) -> bool {
+    match role {
+        Role::Denied | Role::Stopped => false,
+        Role::Through(node) => by_turns(node, at),
+        Role::Backend(_) | Role::Open => true,
     }
 }
 
@@ -150,7 +142,7 @@ fn reason(verdict: &FlowVerdict) -> Option<Reason> {
 }
 
 #[test]
-fn nodes_that_get_through_now_and_then_and_pods_that_always_answer_prove_it() {
+fn service_whose_nodes_and_pods_answer_is_proven_denied() {
     let FlowVerdict::Denied(proof) = run(sound) else {
         panic!("{:?}", run(sound))
     };
@@ -162,8 +154,8 @@ fn nodes_that_get_through_now_and_then_and_pods_that_always_answer_prove_it() {
 }
 
 #[test]
-fn service_that_leads_nowhere_is_not_denied() {
-    let verdict = run(|is, at| !matches!(is, Is::Through(_)) && sound(is, at));
+fn service_that_no_node_gets_through_is_unproven() {
+    let verdict = run(|role, at| !matches!(role, Role::Through(_)) && sound(role, at));
     assert_eq!(
         reason(&verdict),
         Some(Reason::NoControlAnswered),
@@ -172,17 +164,21 @@ fn service_that_leads_nowhere_is_not_denied() {
 }
 
 #[test]
-fn service_with_a_dead_pod_is_not_denied() {
+fn service_with_a_dead_pod_is_unproven() {
     for dead in [1, 2] {
-        let verdict = run(|is, at| is != Is::Backend(dead) && sound(is, at));
+        let verdict = run(|role, at| role != Role::Backend(dead) && sound(role, at));
         assert!(reason(&verdict).is_some(), "b{dead}: {verdict:?}");
-        let verdict = run(|is, at| !(is == Is::Backend(dead) && at > 10_000_000) && sound(is, at));
+        let verdict =
+            run(|role, at| !(role == Role::Backend(dead) && at > 10_000_000) && sound(role, at));
         assert!(
             reason(&verdict).is_some(),
             "b{dead} after 10 s: {verdict:?}"
         );
-        let fails_once = |at: i64| (10_000_000..10_600_000).contains(&at);
-        let verdict = run(|is, at| !(is == Is::Backend(dead) && fails_once(at)) && sound(is, at));
+
+        let outage = 10_000_000..10_600_000;
+        let verdict = run(|role, at| {
+            !(role == Role::Backend(dead) && outage.contains(&at)) && sound(role, at)
+        });
         assert!(
             reason(&verdict).is_some(),
             "b{dead} once in the middle: {verdict:?}"
@@ -191,15 +187,18 @@ fn service_with_a_dead_pod_is_not_denied() {
 }
 
 #[test]
-fn service_that_nobody_gets_through_to_for_longer_than_two_seconds_is_not_denied() {
-    let gone = |at: i64| (10_000_000..12_600_000).contains(&at);
-    let verdict = run(|is, at| !(matches!(is, Is::Through(_)) && gone(at)) && sound(is, at));
+fn service_that_no_control_reaches_for_over_two_seconds_is_unproven() {
+    let outage = 10_000_000..12_600_000;
+    let verdict = run(|role, at| {
+        !(matches!(role, Role::Through(_)) && outage.contains(&at)) && sound(role, at)
+    });
     assert!(reason(&verdict).is_some(), "{verdict:?}");
 }
 
 #[test]
-fn service_that_the_source_s_own_node_does_not_know_is_not_denied() {
-    let verdict = run(|is, at| is == Is::Through(2) || (is != Is::Through(1) && sound(is, at)));
+fn service_without_a_path_from_the_sources_node_is_unproven() {
+    let verdict =
+        run(|role, at| role == Role::Through(2) || (role != Role::Through(1) && sound(role, at)));
     assert_eq!(
         reason(&verdict),
         Some(Reason::NoControlAnswered),
@@ -209,49 +208,47 @@ fn service_that_the_source_s_own_node_does_not_know_is_not_denied() {
 
 #[test]
 fn service_that_opens_once_is_violated() {
-    let verdict = run(|is, at| (is == Is::Denied && at > 15_000_000) || sound(is, at));
+    let verdict = run(|role, at| (role == Role::Denied && at > 15_000_000) || sound(role, at));
     assert!(matches!(verdict, FlowVerdict::Violated(_)), "{verdict:?}");
 }
 
 #[test]
-fn service_without_pods_or_with_a_pod_that_cannot_be_dialled_has_no_such_control() {
+fn service_without_pods_or_with_a_pod_without_the_port_has_no_composite_control() {
     assert_eq!(plan(MANIFESTS).composites().len(), 1);
-    let unlabelled = plan(&MANIFESTS.replace(
-        "selector: {app: b}, ports",
-        "selector: {app: nobody}, ports",
-    ));
+    let unlabelled =
+        plan(&MANIFESTS.replace("selector: {app: b}, ports", "selector: {app: none}, ports"));
     assert!(unlabelled.composites().is_empty());
     let without_the_port =
         plan(&MANIFESTS.replace("name: web, containerPort: 8081", "containerPort: 8081"));
     assert!(
         without_the_port.composites().is_empty(),
-        "the Service does not lead to b2, and nobody knows why"
+        "the Service does not lead to b2, and the reason is unknown"
     );
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The Service leads somewhere for some time only, and each pod lives for some time only: what
-    /// is proven to be denied was tried at least six times while all of that held, whatever the
-    /// clocks are.
+    /// The Service works only for some time, and each pod runs only for some time: a proven deny
+    /// was tried as often as its proof claims while all of that held, whatever the clocks are.
     #[test]
-    fn no_clock_makes_a_service_that_leads_nowhere_a_denied_one(
-        clocks in prop::collection::vec(crooked(), 1..5),
+    fn denied_service_with_skewed_clocks_was_attempted_as_often_as_its_proof_claims(
+        clocks in prop::collection::vec(skewed_clock(), 1..5),
         (leads, first, second) in (life(), life(), life()),
     ) {
         let plan = plan(MANIFESTS);
         let check = &plan.checks()[0];
-        let fold = fold(&plan, &clocks, UNTIL, |flow, at| match what(&plan, flow) {
-            Is::Denied | Is::Stopped => false,
-            Is::Through(node) => leads.0 <= at && at < leads.1 && by_turns(node, at),
-            Is::Backend(1) => first.0 <= at && at < first.1,
-            Is::Backend(_) => second.0 <= at && at < second.1,
-            Is::Open => true,
+        let collector = collect(&plan, &clocks, UNTIL, |flow, at| match role(&plan, flow) {
+            Role::Denied | Role::Stopped => false,
+            Role::Through(node) => leads.0 <= at && at < leads.1 && by_turns(node, at),
+            Role::Backend(1) => first.0 <= at && at < first.1,
+            Role::Backend(_) => second.0 <= at && at < second.1,
+            Role::Open => true,
         });
         let from = leads.0.max(first.0).max(second.0);
         let to = leads.1.min(first.1).min(second.1);
-        for flow in &judge(&plan, check, &fold.evidence).flows {
+
+        for flow in &judge(&plan, check, &collector.evidence).flows {
             if let FlowVerdict::Denied(proof) = &flow.verdict {
                 let of = plan.flow(flow.flow).probe.0 as usize;
                 let tried = clocks[of % clocks.len()].starts(UNTIL).filter(|at| (from..to).contains(at)).count();

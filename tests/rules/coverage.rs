@@ -1,14 +1,13 @@
-//! What checks touch, and what they leave.
+//! Coverage: which policies, rules, pairs, pods and nodes checks touch.
 
+use crate::worlds;
 use watertight::app::{outside_hosts, plan_in};
-use watertight::backend::lab::{Layout, World};
 use watertight::inventory::load_manifests;
 use watertight::plan::{Coverage, Selection};
 use watertight::source::Sources;
-use watertight::suite;
 
 /// The coverage of lines over the endpoints of the shop.
-fn of(lines: &str) -> Coverage {
+fn coverage_of(lines: &str) -> Coverage {
     let text = format!(
         "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{ name: some }}\nspec:\n  endpoints:\n    \
          web: {{ namespace: shop, workload: Deployment/web }}\n    \
@@ -16,23 +15,26 @@ fn of(lines: &str) -> Coverage {
          postgres: {{ namespace: data, workload: StatefulSet/postgres }}\n    \
          metadata: {{ ip: 169.254.169.254, ports: [80] }}\n{lines}"
     );
-    let mut sources = Sources::new();
-    let file = sources.add("some.yaml", text);
-    let (suites, diagnostics) = suite::read(&[file], &sources);
-    assert!(!diagnostics.has_errors(), "{diagnostics:?}");
-    let (manifests, diagnostics) =
-        load_manifests(&["suites/shop/manifests".to_owned()], &mut sources);
+    let suites = worlds::suites(text);
+
+    let folder = ["suites/shop/manifests".to_owned()];
+    let (manifests, diagnostics) = load_manifests(&folder, &mut Sources::new());
     assert!(diagnostics.is_empty(), "{diagnostics:?}");
-    let world =
-        World::place(&manifests, &outside_hosts(&suites), Layout::default()).expect("placed");
+
+    let world = worlds::place(&manifests, &outside_hosts(&suites));
     let plan = plan_in(&world, &suites, &Selection::default()).expect("a plan");
     plan.coverage().cloned().expect("valid policies")
 }
 
+/// Whether a rule with this text is touched by no check.
+fn is_untouched(coverage: &Coverage, rule: &str) -> bool {
+    coverage.rules.left.iter().any(|text| text.contains(rule))
+}
+
 #[test]
-fn one_line_touches_its_own_pair_its_rules_and_its_pods() {
-    let coverage = of("  expect:\n    - web -> api:8080 allowed\n");
-    // Three sources, four targets, and nobody is a pair with itself.
+fn one_line_touches_only_its_pair_rules_and_pods() {
+    let coverage = coverage_of("  expect:\n    - web -> api:8080 allowed\n");
+    // Three sources and four targets; no endpoint is a pair with itself.
     assert_eq!((coverage.pairs.all, coverage.pairs.touched), (9, 1));
     assert!(
         coverage.pairs.left.contains(&"web -> postgres".to_owned()),
@@ -52,17 +54,18 @@ fn one_line_touches_its_own_pair_its_rules_and_its_pods() {
         "{:?}",
         coverage.pairs.left
     );
-    let left = |of: &str| coverage.rules.left.iter().any(|rule| rule.contains(of));
     assert!(
-        !left("rule 1 of NetworkPolicy shop/web")
-            && !left(
+        !is_untouched(&coverage, "rule 1 of NetworkPolicy shop/web")
+            && !is_untouched(
+                &coverage,
                 "rule 1 of NetworkPolicy shop/api (suites/shop/manifests/policies-shop.yaml:34) for Ingress"
             ),
         "{:?}",
         coverage.rules
     );
     assert!(
-        left("rule 2 of NetworkPolicy shop/web") && left("rule 1 of NetworkPolicy data/postgres"),
+        is_untouched(&coverage, "rule 2 of NetworkPolicy shop/web")
+            && is_untouched(&coverage, "rule 1 of NetworkPolicy data/postgres"),
         "{:?}",
         coverage.rules
     );
@@ -89,9 +92,10 @@ fn one_line_touches_its_own_pair_its_rules_and_its_pods() {
 
 #[test]
 fn everything_else_touches_every_pair_that_has_a_port() {
-    let coverage = of(
+    let coverage = coverage_of(
         "  expect:\n    - web -> api:8080 allowed\n    - api -> postgres:5432 allowed\n  everythingElse: denied\n",
     );
+
     assert_eq!(
         (
             coverage.pairs.all,
@@ -107,6 +111,7 @@ fn everything_else_touches_every_pair_that_has_a_port() {
         "{:?}",
         coverage.rules
     );
+
     for of in [
         &coverage.policies,
         &coverage.rules,

@@ -1,10 +1,10 @@
 //! Drafted suites: whatever the world, they are valid, and the policies contradict none of their
 //! lines.
 
-use crate::generate;
+use crate::{generate, worlds};
 use proptest::prelude::*;
 use watertight::app::{outside_hosts, plan_in};
-use watertight::backend::lab::{Layout, World, usable_outside};
+use watertight::backend::lab::usable_outside;
 use watertight::inventory::{Manifests, load_manifests};
 use watertight::plan::{BackendKind, DraftError, Plan, Provability, Selection, draft};
 use watertight::source::Sources;
@@ -12,7 +12,7 @@ use watertight::suite::{self, Expected, Suite};
 
 /// The draft, read again and planned in the world of the same manifests.
 fn planned(manifests: &Manifests) -> Result<(String, Plan), DraftError> {
-    let world = World::place(manifests, &[], Layout::default()).expect("placed");
+    let world = worlds::place(manifests, &[]);
     let text = draft(
         world.inventory(),
         BackendKind::Lab,
@@ -25,10 +25,10 @@ fn planned(manifests: &Manifests) -> Result<(String, Plan), DraftError> {
         "drafted",
         usable_outside,
     )?;
+
     assert_eq!(text, again, "the same world has the same draft");
     let suites = read(&text);
-    let world =
-        World::place(manifests, &outside_hosts(&suites), Layout::default()).expect("placed");
+    let world = worlds::place(manifests, &outside_hosts(&suites));
     let plan = plan_in(&world, &suites, &Selection::default())
         .unwrap_or_else(|error| panic!("{error:?}\n{text}"));
     Ok((text, plan))
@@ -42,9 +42,9 @@ fn read(text: &str) -> Vec<Suite> {
     suites
 }
 
-/// Every check is predicted, as it is expected, and can be proven.
+/// Asserts that every check has the expected prediction and can be proven.
 #[track_caller]
-fn holds(text: &str, plan: &Plan) {
+fn assert_predicted(text: &str, plan: &Plan) {
     for check in plan.checks() {
         assert_eq!(
             check.provability,
@@ -74,7 +74,7 @@ fn count(plan: &Plan, expected: Expected) -> usize {
 }
 
 #[test]
-fn the_drafts_of_all_examples_are_what_their_policies_do() {
+fn drafts_of_all_examples_agree_with_their_policies() {
     let mut folders = 0;
     for entry in std::fs::read_dir("suites").expect("the examples") {
         let folder = entry.expect("an entry").path().join("manifests");
@@ -86,7 +86,7 @@ fn the_drafts_of_all_examples_are_what_their_policies_do() {
         let (manifests, diagnostics) = load_manifests(&[name], &mut Sources::new());
         assert!(diagnostics.is_empty(), "{diagnostics:?}");
         let (text, plan) = planned(&manifests).expect("a draft");
-        holds(&text, &plan);
+        assert_predicted(&text, &plan);
         // A draft that only allows, or only denies, would say nothing of these.
         assert!(
             count(&plan, Expected::Allowed) > 3 && count(&plan, Expected::Denied) > 10,
@@ -94,33 +94,37 @@ fn the_drafts_of_all_examples_are_what_their_policies_do() {
         );
         assert!(text.contains("everythingElse: denied"), "{text}");
     }
+
     assert!(folders >= 3, "{folders} examples with manifests");
 }
 
+/// The shop, with policies of its data from this file or folder.
+fn shop_with(policies: &str) -> Manifests {
+    let files =
+        ["shop", "data", "policies-shop"].map(|name| format!("suites/shop/manifests/{name}.yaml"));
+    let files: Vec<String> = files.into_iter().chain([policies.to_owned()]).collect();
+    let (manifests, diagnostics) = load_manifests(&files, &mut Sources::new());
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
+    manifests
+}
+
 #[test]
-fn a_broken_policy_shows_in_the_draft_of_the_next_day() {
-    let load = |policies: &str| {
-        let files = ["shop", "data", "policies-shop"]
-            .map(|name| format!("suites/shop/manifests/{name}.yaml"));
-        let files: Vec<String> = files.into_iter().chain([policies.to_owned()]).collect();
-        let (manifests, diagnostics) = load_manifests(&files, &mut Sources::new());
-        assert!(diagnostics.is_empty(), "{diagnostics:?}");
-        manifests
-    };
-    let (whole, _) = planned(&load("suites/shop/manifests/policies-data.yaml")).expect("a draft");
+fn draft_after_a_policy_mistake_contradicts_the_draft_before() {
+    let (whole, _) =
+        planned(&shop_with("suites/shop/manifests/policies-data.yaml")).expect("a draft");
     assert!(whole.contains("- web -> postgres denied"), "{whole}");
     assert!(
         whole.contains("alone: egress rule 2 of NetworkPolicy shop/web would let it through"),
         "{whole}"
     );
-    let broken = load("suites/shop/mistake");
+    let broken = shop_with("suites/shop/mistake");
     let (text, plan) = planned(&broken).expect("a draft");
-    holds(&text, &plan);
+    assert_predicted(&text, &plan);
     assert!(text.contains("- \"* -> postgres allowed\""), "{text}");
     // What was drafted before is contradicted now: a draft that expected anything at all would be
     // noticed.
     let suites = read(&whole);
-    let world = World::place(&broken, &outside_hosts(&suites), Layout::default()).expect("placed");
+    let world = worlds::place(&broken, &outside_hosts(&suites));
     let plan = plan_in(&world, &suites, &Selection::default()).expect("a plan");
     let contradicted: Vec<&str> = plan
         .checks()
@@ -128,6 +132,7 @@ fn a_broken_policy_shows_in_the_draft_of_the_next_day() {
         .filter(|check| check.contradiction().is_some())
         .map(|check| check.name.as_str())
         .collect();
+
     assert!(
         contradicted.contains(&"web -> postgres:5432 denied"),
         "{contradicted:?}"
@@ -135,24 +140,21 @@ fn a_broken_policy_shows_in_the_draft_of_the_next_day() {
 }
 
 #[test]
-fn nobody_to_draft_for_is_said() {
-    let world = World::place(&Manifests::default(), &[], Layout::default()).expect("placed");
+fn draft_of_a_world_without_pods_is_an_error() {
+    let world = worlds::place(&Manifests::default(), &[]);
     let mut inventory = world.inventory().clone();
     inventory.pods.clear();
     let error = draft(&inventory, BackendKind::Lab, "drafted", usable_outside)
-        .expect_err("nobody is there");
+        .expect_err("there is no pod");
     assert_eq!(error, DraftError::NoWorkload);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn the_drafts_of_generated_worlds_are_what_their_policies_do(sketch in generate::world()) {
-        let mut sources = Sources::new();
-        let file = sources.add("world.yaml", sketch.manifests());
-        let (manifests, diagnostics) = watertight::inventory::read_manifests(&[file], &sources);
-        prop_assert!(diagnostics.is_empty());
+    fn drafts_of_generated_worlds_agree_with_their_policies(sketch in generate::world()) {
+        let manifests = worlds::manifests(sketch.manifests());
         let (text, plan) = planned(&manifests).expect("a draft");
-        holds(&text, &plan);
+        assert_predicted(&text, &plan);
     }
 }

@@ -12,3 +12,5 @@ mod drafts;
 mod generate;
 mod plans;
 mod timelines;
+#[path = "../common/worlds.rs"]
+mod worlds;

@@ -1,5 +1,6 @@
 //! Plans of small worlds.
 
+use crate::worlds;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use watertight::backend::lab::{Layout, Outside, World};
@@ -71,14 +72,7 @@ fn suites_with(settings: &str, lines: &[&str]) -> Vec<Suite> {
 }
 
 fn in_lab(lines: &[&str]) -> Plan {
-    let world = world("Cluster");
-    resolve(
-        &suites(lines),
-        world.inventory(),
-        &world.properties(),
-        &Selection::default(),
-    )
-    .expect("a plan")
+    worlds::lab_plan(&world("Cluster"), &suites(lines))
 }
 
 fn in_cluster(inventory: &Inventory, lines: &[&str]) -> Plan {
@@ -110,13 +104,7 @@ fn a_suites_settings_shape_requests_where_a_line_says_nothing_else() {
         "n/Pod/a -> https://pay/ allowed",
     ];
     let suites = suites_with(settings, &lines);
-    let plan = resolve(
-        &suites,
-        world.inventory(),
-        &world.properties(),
-        &Selection::default(),
-    );
-    let plan = plan.expect("a plan");
+    let plan = worlds::lab_plan(&world, &suites);
     let asked = |check: usize| {
         let Request::Http(http) = &plan.flow(plan.checks()[check].flows[0]).to.request else {
             panic!("no HTTP")
@@ -293,13 +281,7 @@ fn what_is_allowed_by_name_is_not_denied_in_disguise_by_everything_else() {
     let mut suites = suites(&["n/Pod/a -> pay:443 allowed"]);
     suites[0].everything_else = Some(suites[0].lines[0].place.clone());
     let world = world("Cluster");
-    let plan = resolve(
-        &suites,
-        world.inventory(),
-        &world.properties(),
-        &Selection::default(),
-    );
-    let plan = plan.expect("a plan");
+    let plan = worlds::lab_plan(&world, &suites);
     let denied = plan
         .checks()
         .iter()

@@ -1,16 +1,13 @@
-//! Lines of probes whose clocks are shifted, stretched and delayed: whatever they are, what is
-//! proven is so.
+//! Verdicts from lines of probes with shifted, stretched and delayed clocks: a proof is true
+//! whatever the clocks are.
 
+use crate::worlds;
 use proptest::prelude::*;
 use std::time::Duration;
 use watertight::app::plan_in;
-use watertight::backend::lab::{Layout, World};
 use watertight::backend::{Arrival, ProbeFault};
 use watertight::engine::{Collector, RunnerClock};
-use watertight::inventory::read_manifests;
-use watertight::plan::{FlowId, Plan, ProbeId, Schedule, Selection, probe_plans};
-use watertight::source::Sources;
-use watertight::suite;
+use watertight::plan::{FlowId, Plan, ProbeId, Selection, probe_plans};
 use watertight::verdict::{FlowVerdict, ProbeFailure, Reason, Verdict, judge};
 use watertight::wire::{
     Body, ByeReason, Heartbeat, Hello, Line, Observation, Sample, Stage, Stop, StopCause, VERSION,
@@ -30,53 +27,43 @@ spec:
 ";
 
 fn plan() -> Plan {
-    let mut sources = Sources::new();
-    let manifests = sources.add("m.yaml", MANIFESTS);
-    let file = sources.add("s.yaml", SUITE);
-    let (manifests, problems) = read_manifests(&[manifests], &sources);
-    let (suites, mistakes) = suite::read(&[file], &sources);
-    assert!(
-        problems.is_empty() && !mistakes.has_errors(),
-        "{}",
-        mistakes.render_compact(&sources)
-    );
-    let world = World::place(&manifests, &[], Layout::default()).expect("a world");
-    plan_in(&world, &suites, &Selection::default()).expect("a plan")
+    let world = worlds::world(MANIFESTS, &[]);
+    plan_in(&world, &worlds::suites(SUITE), &Selection::default()).expect("a plan")
 }
 
-/// A probe's clock as the world has it: when it said hello, how fast it runs, how wrong its wall
-/// clock is, and how late its lines arrive.
+/// A probe's clock in true time: when it said hello, how fast it runs, how wrong its wall clock is,
+/// and how late its lines arrive.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Crooked {
+pub(crate) struct ProbeClock {
     hello_us: i64,
-    control_interval: f64,
+    rate: f64,
     wall_error_us: i64,
     delay_us: i64,
-    shares: bool,
+    shares_boot: bool,
 }
 
 const RUNNER: u64 = 1_000_000_000;
 const WALL: u64 = 1_700_000_000_000_000;
 
-impl Crooked {
-    /// When attempts of each of its flows start, by the world's clock.
+impl ProbeClock {
+    /// When attempts of each of its flows start, in true time.
     pub(crate) fn starts(self, until_us: i64) -> impl Iterator<Item = i64> {
         (0..)
             .map(move |n| self.hello_us + 10_000 + n * 500_000)
             .take_while(move |at| *at < until_us)
     }
 
-    fn own(self, truth_us: i64) -> u64 {
-        ((truth_us - self.hello_us) as f64 * self.control_interval) as u64
+    fn probe_time(self, truth_us: i64) -> u64 {
+        ((truth_us - self.hello_us) as f64 * self.rate) as u64
     }
 
     fn hello(self, digest: String) -> Body {
         Body::Hello(Hello {
             version: "0".into(),
-            run: "r".into(),
+            run: worlds::RUN.into(),
             digest,
             addresses: vec![],
-            boot: if self.shares {
+            boot: if self.shares_boot {
                 "here".into()
             } else {
                 "elsewhere".into()
@@ -89,7 +76,7 @@ impl Crooked {
     }
 }
 
-fn seen(open: bool) -> Observation {
+fn observation(open: bool) -> Observation {
     let stop = (!open).then_some(Stop {
         stage: Stage::Connect,
         how: StopCause::Silence,
@@ -116,21 +103,16 @@ fn seen(open: bool) -> Observation {
     }
 }
 
-/// One run in which everybody tries every 500 ms; who opens when is up to `opens`. Lines arrive in
-/// the order of the world.
-pub(crate) fn fold(
+/// Evidence of one run in which every flow is tried each 500 ms; `opens` decides which attempts
+/// open. Lines arrive in the order of true time.
+pub(crate) fn collect(
     plan: &Plan,
-    clocks: &[Crooked],
+    clocks: &[ProbeClock],
     until_us: i64,
     opens: impl Fn(FlowId, i64) -> bool,
 ) -> Collector {
-    let schedule = Schedule {
-        run: "r".into(),
-        seed: 1,
-        trust: vec![],
-        heartbeat: Duration::from_millis(500),
-    };
-    let mut fold = Collector::new(
+    let schedule = worlds::schedule(Duration::from_millis(500));
+    let mut collector = Collector::new(
         plan,
         RunnerClock {
             boot: "here".into(),
@@ -140,12 +122,13 @@ pub(crate) fn fold(
     );
     let mut lines: Vec<(i64, ProbeId, u64, Body)> = Vec::new();
     let mut digests = Vec::new();
+
     for (index, wire) in probe_plans(plan, &schedule, 0..plan.probes().len())
         .iter()
         .enumerate()
     {
         let probe = ProbeId(index as u32);
-        fold.expect(probe, wire);
+        collector.expect(probe, wire);
         digests.push(watertight_probe::plan_digest(wire));
         let clock = clocks[index % clocks.len()];
         lines.push((
@@ -160,7 +143,7 @@ pub(crate) fn fold(
             for truth in clock.starts(until_us) {
                 attempt += 1;
                 let open = opens(FlowId(flow.id), truth);
-                let start = clock.own(truth);
+                let start = clock.probe_time(truth);
                 let body = if last == Some(open) {
                     Body::Heartbeat(Heartbeat {
                         flows: vec![(flow.id, attempt, start)],
@@ -172,17 +155,18 @@ pub(crate) fn fold(
                         flow: flow.id,
                         attempt,
                         start,
-                        observation: seen(open),
+                        observation: observation(open),
                     })
                 };
                 last = Some(open);
-                // Told a little after, so that the order of lines is that of their times.
+                // Sent a little later, so that the order of lines is that of their times.
                 lines.push((truth + clock.delay_us + 1_000, probe, start, body));
             }
         }
     }
     lines.sort_by_key(|(arrives, probe, own, _)| (*arrives, *probe, *own));
     let mut seqs = vec![0; plan.probes().len()];
+
     for (arrives, probe, t, body) in lines {
         let seq = &mut seqs[probe.0 as usize];
         let line = Line {
@@ -193,7 +177,7 @@ pub(crate) fn fold(
         };
         *seq += 1;
         let at = Duration::from_micros(u64::try_from(arrives).expect("after the start"));
-        fold.line(
+        collector.line(
             plan,
             Arrival {
                 probe,
@@ -202,10 +186,10 @@ pub(crate) fn fold(
             },
         );
     }
-    fold
+    collector
 }
 
-pub(crate) fn crooked() -> impl Strategy<Value = Crooked> {
+pub(crate) fn skewed_clock() -> impl Strategy<Value = ProbeClock> {
     (
         0_i64..800_000,
         0.999_f64..1.001,
@@ -214,13 +198,13 @@ pub(crate) fn crooked() -> impl Strategy<Value = Crooked> {
         any::<bool>(),
     )
         .prop_map(
-            |(hello_us, control_interval, wall_error_us, delay_us, shares)| Crooked {
+            |(hello_us, rate, wall_error_us, delay_us, shares_boot)| ProbeClock {
                 hello_us: hello_us + 100_000,
                 // One machine has one clock, at one speed.
-                control_interval: if shares { 1.0 } else { control_interval },
+                rate: if shares_boot { 1.0 } else { rate },
                 wall_error_us,
                 delay_us,
-                shares,
+                shares_boot,
             },
         )
 }
@@ -228,24 +212,25 @@ pub(crate) fn crooked() -> impl Strategy<Value = Crooked> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The target lives for some time only, and nobody may reach it before or after: what is proven
-    /// to be denied was tried at least six times while it lived.
+    /// The target runs only for some time, and no source reaches it before or after: a proven deny
+    /// was tried at least six times while it ran.
     #[test]
-    fn no_clock_makes_a_dead_target_a_denied_one(
-        clocks in prop::collection::vec(crooked(), 1..5),
+    fn denied_target_with_skewed_clocks_was_attempted_while_it_ran(
+        clocks in prop::collection::vec(skewed_clock(), 1..5),
         lives in (0_i64..6_000_000, 0_i64..9_000_000),
     ) {
         let plan = plan();
         let check = &plan.checks()[0];
         let (from, to) = (lives.0, lives.0 + lives.1);
         let of_target: Vec<FlowId> = plan.target_controls().values().flatten().copied().collect();
-        let fold = fold(&plan, &clocks, 14_000_000, |flow, at| {
+        let collector = collect(&plan, &clocks, 14_000_000, |flow, at| {
             !check.flows.contains(&flow) && (!of_target.contains(&flow) || (from..to).contains(&at))
         });
-        let judgement = judge(&plan, check, &fold.evidence);
+        let judgement = judge(&plan, check, &collector.evidence);
+
         for flow in &judgement.flows {
             if let FlowVerdict::Denied(proof) = &flow.verdict {
-                // Attempts of the denied flow while the target lived, by the world's own clock.
+                // Attempts of the denied flow while the target ran, by true time.
                 let clock = clocks[plan.flow(flow.flow).probe.0 as usize % clocks.len()];
                 let tried = clock.starts(to).filter(|at| *at >= from).count();
                 prop_assert!(tried >= 6 && tried as u32 >= proof.window().attempts, "{tried} of {proof:?}");
@@ -257,42 +242,43 @@ proptest! {
 }
 
 /// A clock that is right.
-pub(crate) fn straight(shares: bool) -> Crooked {
-    Crooked {
+pub(crate) fn right_clock(shares_boot: bool) -> ProbeClock {
+    ProbeClock {
         hello_us: 100_000,
-        control_interval: 1.0,
+        rate: 1.0,
         wall_error_us: 0,
         delay_us: 20_000,
-        shares,
+        shares_boot,
     }
 }
 
 #[test]
-fn clocks_that_agree_prove_what_is_so() {
+fn denied_flow_with_right_clocks_is_proven() {
     let plan = plan();
-    for shares in [true, false] {
+    for shares_boot in [true, false] {
         let denied = plan.checks()[0].flows.clone();
-        let fold = fold(&plan, &[straight(shares)], 14_000_000, |flow, _| {
+        let collector = collect(&plan, &[right_clock(shares_boot)], 14_000_000, |flow, _| {
             !denied.contains(&flow)
         });
         assert_eq!(
-            judge(&plan, &plan.checks()[0], &fold.evidence).verdict,
+            judge(&plan, &plan.checks()[0], &collector.evidence).verdict,
             Verdict::Proven
         );
     }
 }
 
 #[test]
-fn wall_clock_that_is_off_is_unproven_by_that_name_whichever_way() {
+fn wall_clock_ahead_or_behind_is_unproven_as_clock_skew() {
     let plan = plan();
     for wall_error_us in [-1_500_000, 1_500_000] {
-        let off = Crooked {
+        let off = ProbeClock {
             wall_error_us,
-            ..straight(false)
+            ..right_clock(false)
         };
         let denied = plan.checks()[0].flows.clone();
-        let fold = fold(&plan, &[off], 14_000_000, |flow, _| !denied.contains(&flow));
-        let Verdict::Unproven(unproven) = judge(&plan, &plan.checks()[0], &fold.evidence).verdict
+        let collector = collect(&plan, &[off], 14_000_000, |flow, _| !denied.contains(&flow));
+        let Verdict::Unproven(unproven) =
+            judge(&plan, &plan.checks()[0], &collector.evidence).verdict
         else {
             panic!("judged")
         };
@@ -304,9 +290,10 @@ fn wall_clock_that_is_off_is_unproven_by_that_name_whichever_way() {
 fn failure(lines: Vec<(u64, u64, Body)>) -> Option<ProbeFailure> {
     let plan = plan();
     let denied = plan.checks()[0].flows.clone();
-    let mut fold = fold(&plan, &[straight(true)], 200_000, |flow, _| {
+    let mut collector = collect(&plan, &[right_clock(true)], 200_000, |flow, _| {
         !denied.contains(&flow)
     });
+
     for (seq, t, body) in lines {
         let line = Line {
             v: VERSION,
@@ -314,7 +301,7 @@ fn failure(lines: Vec<(u64, u64, Body)>) -> Option<ProbeFailure> {
             t,
             body,
         };
-        fold.line(
+        collector.line(
             &plan,
             Arrival {
                 probe: ProbeId(0),
@@ -323,29 +310,35 @@ fn failure(lines: Vec<(u64, u64, Body)>) -> Option<ProbeFailure> {
             },
         );
     }
-    fold.evidence.probes[0]
+    collector.evidence.probes[0]
         .failure
         .clone()
         .map(|(_, failure)| failure)
 }
 
+/// A heartbeat without flows.
+fn heartbeat() -> Body {
+    Body::Heartbeat(Heartbeat {
+        flows: vec![],
+        lag_us: 0,
+        more: false,
+    })
+}
+
+fn is_protocol_failure(failure: &Option<ProbeFailure>) -> bool {
+    matches!(failure, Some(ProbeFailure::Protocol(_)))
+}
+
+/// The number of the next line of the first probe after its hello and one line of each flow.
+fn next_line(plan: &Plan) -> u64 {
+    let flows = plan.flows().iter().filter(|flow| flow.probe == ProbeId(0));
+    flows.count() as u64 + 1
+}
+
 #[test]
-fn holes_silences_and_second_hellos_are_faults_and_late_arrival_is_none() {
-    let plan = plan();
-    let next = plan
-        .flows()
-        .iter()
-        .filter(|flow| flow.probe == ProbeId(0))
-        .count() as u64
-        + 1;
-    let heartbeat = || {
-        Body::Heartbeat(Heartbeat {
-            flows: vec![],
-            lag_us: 0,
-            more: false,
-        })
-    };
-    let protocol = |failure| matches!(failure, Some(ProbeFailure::Protocol(_)));
+fn missing_lines_and_second_hellos_are_protocol_failures_and_late_lines_are_not() {
+    let next = next_line(&plan());
+
     assert_eq!(
         failure(vec![
             (next, 2_000_000, heartbeat()),
@@ -354,63 +347,60 @@ fn holes_silences_and_second_hellos_are_faults_and_late_arrival_is_none() {
         None
     );
     assert!(
-        protocol(failure(vec![(next + 1, 500_000, heartbeat())])),
-        "a hole"
+        is_protocol_failure(&failure(vec![(next + 1, 500_000, heartbeat())])),
+        "a missing line"
     );
     assert!(
-        protocol(failure(vec![(next, 3_200_000, heartbeat())])),
-        "more than three seconds without a beat"
+        is_protocol_failure(&failure(vec![(next, 3_200_000, heartbeat())])),
+        "more than three seconds without a heartbeat"
     );
     assert!(
-        protocol(failure(vec![(
+        is_protocol_failure(&failure(vec![(
             next,
             500_000,
-            straight(true).hello(String::new())
+            right_clock(true).hello(String::new())
         )])),
         "a second hello"
     );
 }
 
 #[test]
-fn probe_that_has_nothing_left_to_do_ends_without_a_fault() {
+fn probe_without_remaining_attempts_ends_without_a_failure() {
     let plan = plan();
-    let next = plan
-        .flows()
-        .iter()
-        .filter(|flow| flow.probe == ProbeId(0))
-        .count() as u64
-        + 1;
+    let next = next_line(&plan);
     let bye = |reason: ByeReason| vec![(next, 500_000, Body::Bye { reason })];
+
     assert_eq!(failure(bye(ByeReason::Done)), None);
     assert!(matches!(
         failure(bye(ByeReason::TimeToLive)),
         Some(ProbeFailure::Ended(_))
     ));
-    let mut fold = fold(&plan, &[straight(true)], 200_000, |_, _| true);
-    let ended = || Arrival {
+    let mut collector = collect(&plan, &[right_clock(true)], 200_000, |_, _| true);
+    let ended = Arrival {
         probe: ProbeId(0),
         at: Duration::from_secs(1),
         line: Err(ProbeFault::Ended("exit status: 0".into())),
     };
-    fold.line(&plan, ended());
+    collector.line(&plan, ended);
+
     assert!(
-        fold.evidence.probes[0].failure.is_some(),
+        collector.evidence.probes[0].failure.is_some(),
         "it did not say bye"
     );
 }
 
-/// A log that could not be reached: what the probe saw before it was told to stop may be anything.
+/// A log that could not be read to the end: the probe's last attempts before its stop are unknown.
 #[test]
-fn what_was_not_read_up_to_the_stop_is_no_evidence() {
+fn log_that_ends_before_the_stop_is_a_probe_fault() {
     let plan = plan();
     let denied = plan.checks()[0].flows.clone();
     for (stopped, proven) in [(15_500_000, true), (18_500_000, false)] {
-        let mut fold = fold(&plan, &[straight(true)], 14_000_000, |flow, _| {
+        let mut collector = collect(&plan, &[right_clock(true)], 14_000_000, |flow, _| {
             !denied.contains(&flow)
         });
-        fold.stopping(stopped);
+        collector.stopping(stopped);
         let ended = Err(ProbeFault::Ended("no route to its node".into()));
-        fold.line(
+        collector.line(
             &plan,
             Arrival {
                 probe: ProbeId(0),
@@ -418,8 +408,8 @@ fn what_was_not_read_up_to_the_stop_is_no_evidence() {
                 line: ended,
             },
         );
-        fold.close();
-        match judge(&plan, &plan.checks()[0], &fold.evidence).verdict {
+        collector.close();
+        match judge(&plan, &plan.checks()[0], &collector.evidence).verdict {
             Verdict::Proven => assert!(proven, "stopped at {stopped}"),
             Verdict::Unproven(unproven) => {
                 assert_eq!(

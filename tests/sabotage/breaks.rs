@@ -17,14 +17,14 @@ use watertight::suite::Expected;
 use watertight::verdict::Reason;
 use watertight::wire::Target;
 
-/// A case as it comes back while nobody breaks it.
+/// A case with the result of its run without sabotage.
 #[derive(Debug)]
 pub(crate) struct Base {
     pub(crate) case: Evaluation,
     pub(crate) ran: Ran,
 }
 
-/// What a sabotage of one check must do to it.
+/// The wanted verdict of a check, by its number, after a sabotage; `None`: any.
 type Expect = Box<dyn Fn(&Base, usize) -> Option<Wanted> + Send>;
 
 impl Base {
@@ -43,7 +43,7 @@ impl Base {
         self.ran.results[index].verdict == Outcome::Proven
     }
 
-    /// Checks that were proven: what was not is no standard to break anything by.
+    /// Checks that were proven: only their verdicts show what a sabotage changes.
     fn proven(&self) -> impl Iterator<Item = &Check> {
         let checks = self.ran.plan.checks().iter().enumerate();
         checks
@@ -87,7 +87,7 @@ pub(crate) fn all(base: &Arc<Base>) -> Vec<Job> {
     jobs.extend(listeners_stopped(base));
     jobs.extend(paths_cut(base));
     jobs.extend(probes_lost(base));
-    jobs.extend(policies_changed_meanwhile(base));
+    jobs.extend(policies_changed_during_the_run(base));
     jobs.push(dns_stopped(base));
     jobs.extend(rare_leak(base));
     jobs.extend(leaky_replica(base));
@@ -174,8 +174,7 @@ async fn without_policies(hand: &Hand, namespaces: &BTreeSet<String>) -> Result<
     hand.sabotage.set_policies(policies).await
 }
 
-/// Listeners of a target stopped → its denials and its allowances are unproven, everybody else's
-/// verdict stays.
+/// Listeners of a target stopped → its denies and allows are unproven, every other verdict stays.
 fn listeners_stopped(base: &Arc<Base>) -> Vec<Job> {
     let labels: BTreeSet<String> = base.proven().map(|check| check.target.clone()).collect();
     let groups = base
@@ -206,8 +205,7 @@ fn listeners_stopped(base: &Arc<Base>) -> Vec<Job> {
                     Expected::Allowed => Reason::TargetUnreachable,
                 }])
             } else if sockets.is_disjoint(&stopped) {
-                // What was stopped may have been all that a source was known to be able to reach,
-                // or all that crossed.
+                // The stopped listeners may have been the only source controls or path controls.
                 Wanted::ProvenOr(vec![Reason::SourceNotVerified, Reason::PathNotVerified])
             } else {
                 Wanted::NotViolated
@@ -218,7 +216,7 @@ fn listeners_stopped(base: &Arc<Base>) -> Vec<Job> {
     groups.into_iter().map(of).collect()
 }
 
-/// The path between two nodes cut → what crosses it is not proven.
+/// The path between two nodes cut → checks with flows between them are not proven.
 fn paths_cut(base: &Arc<Base>) -> Option<Job> {
     let [one, two, ..] = base.ran.inventory.nodes.as_slice() else {
         return None;
@@ -250,8 +248,8 @@ fn paths_cut(base: &Arc<Base>) -> Option<Job> {
     Some(job(base, &what, How::BEFORE, act, expect))
 }
 
-/// Some probes killed, others stopped for two seconds → their checks are unproven by name, and what
-/// only they could vouch for is not proven.
+/// Some probes killed, others stopped for two seconds → their checks are unproven by name, and
+/// checks whose only controls they were are not proven.
 fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
     // As planned at first: a run on a busy machine may have added probes that the next one does not
     // need.
@@ -290,7 +288,8 @@ fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
             Some(
                 match (probes.is_disjoint(&killed), probes.is_disjoint(&stalled)) {
                     (false, true) => Wanted::Unproven(vec![Reason::ProbeFault]),
-                    // It begins anew, and may lack what only a killed probe could have shown.
+                    // Its sampling restarts, and a control that only a killed probe could be may be
+                    // missing.
                     (true, false) => Wanted::ProvenOr(vec![
                         Reason::ProbeCpuStarved,
                         Reason::NoControlAnswered,
@@ -321,7 +320,7 @@ fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
             &what,
             How {
                 starves: true,
-                ..How::MEANWHILE
+                ..How::DURING
             },
             act,
             expect,
@@ -335,8 +334,8 @@ fn probes_lost(base: &Arc<Base>) -> Vec<Job> {
 }
 
 /// Policies replaced by isolation in the middle of a run → what they admitted is violated; policies
-/// removed → what they denied is violated. Everything that they touch begins anew.
-fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
+/// removed → what they denied is violated. Sampling of every check that they touch restarts.
+fn policies_changed_during_the_run(base: &Arc<Base>) -> Vec<Job> {
     let ends = base.ends();
     let touched: BTreeSet<String> = base
         .proven()
@@ -359,9 +358,10 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
         }
     };
     let mut jobs = Vec::new();
+
     for namespaces in groups(touched.clone()) {
         let what = format!(
-            "policies of {} replaced by isolation meanwhile",
+            "policies of {} replaced by isolation during the run",
             listed(&namespaces)
         );
         let here = namespaces.clone();
@@ -378,14 +378,13 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
         let expect: Expect = Box::new(move |base, index| {
             let check = base.check(index);
             let touched = !base.ends().namespaces(check).is_disjoint(&namespaces);
-            // An allowance that nothing touches may have had its only other way to be seen able
-            // touched.
+            // The only source control of an untouched allow may have been touched.
             Some(match check.expected {
                 _ if !touched => {
                     Wanted::ProvenOr(vec![Reason::SourceNotVerified, Reason::TooFewAttempts])
                 }
                 Expected::Denied => Wanted::NotViolated,
-                // The new policy stops every pod; what it stops began anew, and stays shut.
+                // The new policy stops every pod: sampling restarted, and attempts stay blocked.
                 Expected::Allowed if base.ends().sends_from_pods(check) => Wanted::Violated,
                 Expected::Allowed if base.ends().is_from_own_node(check) => {
                     Wanted::ProvenOr(vec![Reason::SourceNotVerified, Reason::TooFewAttempts])
@@ -393,13 +392,14 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
                 Expected::Allowed => Wanted::NotProven,
             })
         });
-        jobs.push(job(base, &what, How::MEANWHILE, act, expect));
+        jobs.push(job(base, &what, How::DURING, act, expect));
     }
+
     for namespaces in groups(touched.intersection(&isolated).cloned().collect()) {
         if namespaces.is_empty() {
             continue;
         }
-        let what = format!("policies of {} removed meanwhile", listed(&namespaces));
+        let what = format!("policies of {} removed during the run", listed(&namespaces));
         let gone = namespaces.clone();
         let act = async move |hand: Hand| without_policies(&hand, &gone).await;
         let expect: Expect = Box::new(move |base, index| {
@@ -419,7 +419,7 @@ fn policies_changed_meanwhile(base: &Arc<Base>) -> Vec<Job> {
                 Expected::Allowed => Some(Wanted::ProvenOr(vec![Reason::ChangedDuringRun])),
             }
         });
-        jobs.push(job(base, &what, How::MEANWHILE, act, expect));
+        jobs.push(job(base, &what, How::DURING, act, expect));
     }
     jobs
 }
@@ -452,7 +452,7 @@ fn dns_stopped(base: &Arc<Base>) -> Job {
         {
             Wanted::NotViolated
         } else {
-            // It is how a source shows that it is able, where nothing else is allowed to it.
+            // DNS is the only source control of a source that is allowed nothing else.
             Wanted::ProvenOr(vec![Reason::SourceNotVerified])
         })
     });
@@ -565,7 +565,7 @@ fn leaks(base: &Base, one_in: u32, wanted: impl Fn(&str) -> bool) -> Vec<Leak> {
     leaks
 }
 
-/// One replica of a target admits whom the others stop → violated, and it is named.
+/// One replica of a target admits sources that the others deny → violated, and it is named.
 fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
     let ends = base.ends();
     let of = |check: &Check| {
@@ -582,7 +582,7 @@ fn leaky_replica(base: &Arc<Base>) -> Option<Job> {
     let base = Arc::clone(base);
     Some(Job::new(
         format!(
-            "{} / {} leak, their siblings do not",
+            "{} / {} leak, the other replicas do not",
             base.case.name,
             listed(&porous)
         ),

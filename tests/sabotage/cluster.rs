@@ -1,5 +1,5 @@
-//! A small world under policies of the whole cluster, with a twin that is admitted for each that is
-//! not.
+//! A small world under policies of the whole cluster, with an admitted counterpart for each source
+//! that is not admitted.
 
 use crate::features::Direction::{self, Egress, Ingress};
 use crate::features::Feature;
@@ -12,7 +12,7 @@ pub(crate) fn all() -> Vec<Evaluation> {
     vec![tiers(), peers()]
 }
 
-const ANYONE: &str = "{namespaces: {}}";
+const EVERY_POD: &str = "{namespaces: {}}";
 
 /// Rules in their order: action and peer.
 type Rules<'a> = Vec<(&'a str, &'a str)>;
@@ -78,10 +78,12 @@ impl Scene {
     }
 }
 
+/// Red pods in both namespaces, and a blue one.
 fn cast() -> Scene {
     let mut scene = Scene::default();
     scene.namespace("home", "tier: home");
     scene.namespace("away", "tier: away");
+
     for (pod, colour) in [
         ("home/red", "red"),
         ("away/red", "red"),
@@ -120,28 +122,29 @@ fn tiers() -> Evaluation {
         (
             Feature::AdminPass,
             Some(open),
-            vec![("Pass", &red), ("Deny", ANYONE)],
+            vec![("Pass", &red), ("Deny", EVERY_POD)],
             vec![],
         ),
         (
             Feature::RulesInOrder,
             None,
-            vec![("Accept", &red), ("Deny", ANYONE), ("Accept", &blue)],
+            vec![("Accept", &red), ("Deny", EVERY_POD), ("Accept", &blue)],
             vec![],
         ),
         (
             Feature::BaselineDeny,
             None,
             vec![],
-            vec![("Accept", &red), ("Deny", ANYONE)],
+            vec![("Accept", &red), ("Deny", EVERY_POD)],
         ),
         (
             Feature::BaselineUnasked,
             Some(open),
             vec![],
-            vec![("Deny", ANYONE)],
+            vec![("Deny", EVERY_POD)],
         ),
     ];
+
     for (feature, own, admin, baseline) in cases {
         let name = feature.code();
         scene.subject(name);
@@ -178,8 +181,9 @@ fn tiers() -> Evaluation {
     }
     let name = Feature::Priority.code();
     scene.subject(name);
+
     for (policy, priority, each) in [
-        ("late", 20, ("Deny", ANYONE)),
+        ("late", 20, ("Deny", EVERY_POD)),
         ("soon", 3, ("Accept", red.as_str())),
     ] {
         let spec = format!("tier: Admin, priority: {priority}, {}", rules(&[each], ""));
@@ -195,7 +199,7 @@ fn tiers() -> Evaluation {
     scene.subject(name);
     let spec = format!(
         "priority: 5, {}",
-        rules(&[("Pass", &red), ("Deny", ANYONE)], "")
+        rules(&[("Pass", &red), ("Deny", EVERY_POD)], "")
     );
     scene.cluster("AdminNetworkPolicy", name, name, &spec);
     scene.red_not_blue(Feature::AdminNetworkPolicy, &[Ingress, Egress]);
@@ -205,7 +209,7 @@ fn tiers() -> Evaluation {
         "BaselineAdminNetworkPolicy",
         "default",
         name,
-        &rules(&[("Allow", &red), ("Deny", ANYONE)], ""),
+        &rules(&[("Allow", &red), ("Deny", EVERY_POD)], ""),
     );
     scene.red_not_blue(Feature::BaselineAdminNetworkPolicy, &[Ingress, Egress]);
     // A later version's way to name peers: the whole direction is denied.
@@ -251,6 +255,7 @@ fn peers() -> Evaluation {
     let blocks = "egress: [{action: Accept, to: [{networks: [198.51.100.0/26, \"2001:db8:51::/120\"]}]}, \
                   {action: Deny, to: [{networks: [198.51.100.0/24, \"2001:db8:51::/64\"]}]}]";
     deny(&mut scene, name, blocks);
+
     for (host, expected) in [
         ("198.51.100.10", Allowed),
         ("198.51.100.200", Denied),
@@ -267,6 +272,7 @@ fn peers() -> Evaluation {
     // Nodes, in the person of pods that share their network.
     let name = Feature::Nodes.code();
     scene.subject(name);
+
     for node in ["node-1", "node-2"] {
         let spec = format!(", hostNetwork: true, nodeName: {node}");
         scene.pod(
@@ -282,6 +288,7 @@ fn peers() -> Evaluation {
         name,
         "egress: [{action: Deny, to: [{nodes: {matchLabels: {kubernetes.io/hostname: node-2}}}]}]",
     );
+
     for (node, expected) in [("node-1", Allowed), ("node-2", Denied)] {
         scene.shows(
             Feature::Nodes,
@@ -298,6 +305,7 @@ fn peers() -> Evaluation {
         name,
         &rules(&[("Deny", "{namespaces: {matchLabels: {tier: away}}}")], ""),
     );
+
     for (pod, expected) in [("home/Pod/red", Allowed), ("away/Pod/red", Denied)] {
         scene.shows(
             Feature::Namespaces,
@@ -350,7 +358,7 @@ fn ports(scene: &mut Scene) {
                 "",
             );
         }
-        let spec = rules(&[("Deny", ANYONE)], &format!(", protocols: [{denied}]"));
+        let spec = rules(&[("Deny", EVERY_POD)], &format!(", protocols: [{denied}]"));
         scene.cluster(
             "ClusterNetworkPolicy",
             name,

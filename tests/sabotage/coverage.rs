@@ -30,7 +30,7 @@ const STAGES: [Stage; 5] = [
 ];
 
 /// Tiers, and what comes on top of one.
-const TIERS: [&str; 7] = ["D1", "D2", "twin", "record", "A0", "A1", "A2"];
+const TIERS: [&str; 7] = ["D1", "D2", "same-node", "counter", "A0", "A1", "A2"];
 
 /// How a denial shows.
 const MECHANISMS: [&str; 3] = [
@@ -53,6 +53,14 @@ pub(crate) struct Exercised {
     families: BTreeSet<(Expected, Family)>,
     features: BTreeSet<Shown>,
     feature_families: BTreeSet<(Feature, Direction, Family)>,
+}
+
+/// Those that were not seen.
+fn missing(all: &[&str], seen: &BTreeSet<String>) -> Vec<String> {
+    all.iter()
+        .filter(|one| !seen.contains(**one))
+        .map(ToString::to_string)
+        .collect()
 }
 
 impl Exercised {
@@ -115,6 +123,7 @@ impl Exercised {
                 (true, None) | (false, Some(_)) => {}
             }
         }
+
         for expected in [Expected::Allowed, Expected::Denied] {
             for stage in STAGES {
                 let excused = UNREACHABLE_STAGES
@@ -137,12 +146,6 @@ impl Exercised {
                 families.map(|family| format!("{family}: nothing {expected} was proven over it")),
             );
         }
-        let missing = |all: &[&str], seen: &BTreeSet<String>| -> Vec<String> {
-            all.iter()
-                .filter(|one| !seen.contains(**one))
-                .map(ToString::to_string)
-                .collect()
-        };
         gaps.extend(
             missing(&TIERS, &self.tiers)
                 .into_iter()
@@ -153,6 +156,7 @@ impl Exercised {
             mechanisms
                 .map(|mechanism| format!("mechanism {mechanism}: no denial was proven by it")),
         );
+
         for &feature in Feature::ALL {
             for (direction, expected) in feature.shows() {
                 if !self.features.contains(&(feature, *direction, *expected)) {

@@ -8,7 +8,7 @@ use watertight::model::Transport;
 use watertight::plan::{Check, Flow, PathEnd, Plan, ProbeId, Source, TargetKind};
 use watertight::wire;
 
-/// Somebody who listens on a port.
+/// A listener on a port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Socket {
     who: Who,
@@ -49,7 +49,7 @@ impl<'a> Ends<'a> {
         check.flows.iter().map(move |flow| self.plan.flow(*flow))
     }
 
-    /// Everybody who answers on a check's flows.
+    /// Every listener that answers a check's flows.
     pub(crate) fn sockets(self, check: &'a Check) -> BTreeSet<Socket> {
         self.flows(check)
             .flat_map(|flow| self.sockets_of(flow))
@@ -62,6 +62,7 @@ impl<'a> Ends<'a> {
             transport: flow.to.transport,
             port,
         };
+
         match &*flow.target_kind {
             TargetKind::Pod {
                 namespace, name, ..
@@ -108,6 +109,7 @@ impl<'a> Ends<'a> {
         let port = ports.find(|port| {
             port.port.number() == flow.to.port && port.port.transport() == transport
         })?;
+
         match &port.target {
             TargetPort::Number(number) => Some(*number),
             TargetPort::Name(name) => pod
@@ -188,6 +190,7 @@ impl<'a> Ends<'a> {
                 .copied()
                 .find(|a| a.is_ipv4() == flow.to.address.is_ipv4())
         };
+
         match self.plan.source(flow.probe) {
             Source::Pod {
                 namespace, name, ..
@@ -202,7 +205,7 @@ impl<'a> Ends<'a> {
                 .iter()
                 .find(|node| node.name == *name)
                 .and_then(|node| of(&node.addresses)),
-            // No line of a suite sends from a witness.
+            // No line of a suite sends from a reference pod.
             Source::ReferencePod { .. } => None,
             // Where the lab puts the runner (RFC 5737, RFC 3849).
             Source::Runner => of(&[

@@ -39,7 +39,7 @@ macro_rules! features {
 }
 
 type Shows = &'static [(Direction, Expected)];
-/// Both twins in both directions.
+/// An allow and a deny in both directions.
 const ALL_FOUR: Shows = &[
     (Ingress, Allowed),
     (Ingress, Denied),
@@ -53,8 +53,8 @@ const INGRESS_ISOLATES: Shows = &[(Ingress, Allowed), (Ingress, Denied), (Egress
 const EGRESS_ISOLATES: Shows = &[(Ingress, Allowed), (Egress, Allowed), (Egress, Denied)];
 /// With rules for egress and no types, ingress is isolated without a rule.
 const EGRESS_RULES: Shows = &[(Ingress, Denied), (Egress, Allowed), (Egress, Denied)];
-const NOBODY: Shows = &[(Ingress, Denied), (Egress, Denied)];
-const EVERYBODY: Shows = &[(Ingress, Allowed), (Egress, Allowed)];
+const DENIED: Shows = &[(Ingress, Denied), (Egress, Denied)];
+const ALLOWED: Shows = &[(Ingress, Allowed), (Egress, Allowed)];
 const REPLIES: Shows = &[(Ingress, Allowed), (Egress, Denied)];
 
 features! {
@@ -69,14 +69,14 @@ features! {
     /// `[Egress]`.
     TypesEgress "types-egress" EGRESS_ISOLATES;
     /// `ingress: []`, `egress: []`.
-    EmptyRules "empty-rules" NOBODY;
+    EmptyRules "empty-rules" DENIED;
     /// Both types and no rules written.
-    MissingRules "missing-rules" NOBODY;
+    MissingRules "missing-rules" DENIED;
     /// `ingress: [{}]`, `egress: [{}]`.
-    OpenRule "open-rule" EVERYBODY;
-    /// `from: []`, `to: []`: everybody.
+    OpenRule "open-rule" ALLOWED;
+    /// `from: []`, `to: []`: every peer.
     EmptyPeers "empty-peers" ALL_FOUR;
-    /// A rule without `from` or `to`: everybody.
+    /// A rule without `from` or `to`: every peer.
     MissingPeers "missing-peers" ALL_FOUR;
     /// `ports: []`: all ports and protocols.
     EmptyPorts "empty-ports" ALL_FOUR;
@@ -169,13 +169,13 @@ features! {
     /// Baseline decides about pods without NetworkPolicies.
     BaselineDeny "baseline-deny" ALL_FOUR;
     /// About others it is not asked.
-    BaselineUnasked "baseline-unasked" EVERYBODY;
+    BaselineUnasked "baseline-unasked" ALLOWED;
     /// The older kind of tier Admin.
     AdminNetworkPolicy "admin-network-policy" ALL_FOUR;
     /// The older kind of tier Baseline.
     BaselineAdminNetworkPolicy "baseline-admin-network-policy" ALL_FOUR;
     /// A rule with a field that is not known.
-    FailsClosed "fails-closed" NOBODY;
+    FailsClosed "fails-closed" DENIED;
     /// Blocks that overlap, of both families.
     Networks "networks" EGRESS;
     /// Nodes by their labels.
@@ -190,17 +190,21 @@ features! {
     PortOfName "port-of-name" ALL_FOUR;
 }
 
+/// Whether tags contain a tag.
+fn has(tags: &[String], tag: &str) -> bool {
+    tags.iter().any(|one| one == tag)
+}
+
 impl Feature {
     /// The feature and direction that a check's tags name.
     pub(crate) fn of(tags: &[String]) -> Option<(Self, Direction)> {
-        let tagged = |code: &str| tags.iter().any(|tag| tag == code);
         let feature = Self::ALL
             .iter()
             .copied()
-            .find(|feature| tagged(feature.code()))?;
+            .find(|feature| has(tags, feature.code()))?;
         Some((
             feature,
-            if tagged(Ingress.tag()) {
+            if has(tags, Ingress.tag()) {
                 Ingress
             } else {
                 Egress

@@ -31,13 +31,11 @@ pub(crate) fn turned_round(suite: &Suite, plan: &Plan) -> Suite {
             .iter()
             .filter(|check| !written.contains(&check.line.line))
         {
-            let endpoint = |label: &str| {
-                suite
-                    .endpoints
-                    .iter()
-                    .position(|endpoint| endpoint.label == label)
-            };
-            let source = endpoint(&check.source).expect("an endpoint");
+            let source = suite
+                .endpoints
+                .iter()
+                .position(|endpoint| endpoint.label == check.source)
+                .expect("an endpoint");
             let (target, port) = target(&suite.endpoints, &check.target);
             turned.lines.push(Line {
                 text: check.name.clone(),

@@ -1,27 +1,25 @@
-//! One run of a suite in a lab of its own, broken on the way by whoever asks for it.
+//! One run of a suite in a separate lab, which a sabotage breaks before or during the run.
 
-use std::collections::BTreeSet;
+use crate::recorder::Recorder;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use watertight::app::{engine_options, outside_hosts, plan_in, replan_in};
+use watertight::backend::Backend;
 use watertight::backend::lab::{self, Deny, Lab, Layout, Sabotage, World};
-use watertight::backend::{Arrival, Backend};
-use watertight::engine::{self, Observer, Replan};
+use watertight::engine::{self, Replan};
 use watertight::event::{CheckResult, ExitCode, Outcome, RunEvent};
 use watertight::inventory::{Inventory, Manifests, load_manifests};
 use watertight::plan::{Plan, Selection};
 use watertight::source::{Diagnostics, Sources};
 use watertight::suite::{self, Mechanism, Suite};
 use watertight::verdict::Reason;
-use watertight::wire::{Body, FaultReason};
 
 /// How often a run is repeated in which the machine did not give the probes their time. Nothing was
 /// measured in such a run; every repetition is printed.
 const REPETITIONS: u32 = 3;
 
-/// Probes of a case of which each thing is broken in a run of its own.
+/// The most probes of a case in which each thing is broken in a separate run.
 const EACH_UP_TO: usize = 8;
 
 /// A suite with its manifests.
@@ -31,14 +29,14 @@ pub(crate) struct Evaluation {
     pub(crate) suite: Suite,
     pub(crate) manifests: Manifests,
     pub(crate) deny: Deny,
-    /// How finely it is broken: each thing in turn, or in two waves.
+    /// Whether each thing is broken in a separate run, or half of them together.
     pub(crate) turns: Turns,
 }
 
-/// How finely a case is broken.
+/// How many things of a case are broken in one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turns {
-    /// Each thing in a run of its own.
+    /// Each thing in a separate run.
     Each,
     /// Every other thing in one run, the rest in a second.
     Halves,
@@ -49,41 +47,32 @@ impl Turns {
     pub(crate) fn split<T: Clone>(self, things: &[T]) -> Vec<Vec<T>> {
         match self {
             Self::Each => things.iter().map(|thing| vec![thing.clone()]).collect(),
-            Self::Halves => {
-                let half = |n: usize| {
-                    things
-                        .iter()
-                        .skip(n)
-                        .step_by(2)
-                        .cloned()
-                        .collect::<Vec<_>>()
-                };
-                [half(0), half(1)]
-                    .into_iter()
-                    .filter(|half| !half.is_empty())
-                    .collect()
-            }
+            Self::Halves => [every_other(things, 0), every_other(things, 1)]
+                .into_iter()
+                .filter(|half| !half.is_empty())
+                .collect(),
         }
     }
+}
+
+/// Every other thing, from this one on.
+fn every_other<T: Clone>(things: &[T], first: usize) -> Vec<T> {
+    things.iter().skip(first).step_by(2).cloned().collect()
 }
 
 impl Evaluation {
     /// Reads `suite.yaml` and `manifests/` of a folder.
     pub(crate) fn load(name: &str, folder: &Path, turns: Turns) -> Self {
         let mut sources = Sources::new();
-        let path = |name: &str| {
-            folder
-                .join(name)
-                .to_str()
-                .expect("a path in UTF-8")
-                .to_owned()
-        };
-        let (mut suites, diagnostics) = suite::load(&[path("suite.yaml")], &mut sources);
+        let (mut suites, diagnostics) = suite::load(&[path_in(folder, "suite.yaml")], &mut sources);
         flawless(&diagnostics);
-        let (manifests, diagnostics) = load_manifests(&[path("manifests")], &mut sources);
+        let (manifests, diagnostics) =
+            load_manifests(&[path_in(folder, "manifests")], &mut sources);
         flawless(&diagnostics);
+
         let mut suite = suites.pop().expect("a suite in suite.yaml");
-        // An unproven check waits its patience out, and most of what follows is unproven.
+        // An unproven check waits for its whole timeout, and most checks of a broken lab are
+        // unproven.
         suite.settings.hold.get_or_insert(Duration::from_secs(2));
         suite.settings.timeout.get_or_insert(Duration::from_secs(4));
         Self {
@@ -105,7 +94,8 @@ impl Evaluation {
         Self { turns, ..self }
     }
 
-    /// The same with another way to treat denied packets; lines that demand a drop demand that way.
+    /// The same with another way to treat denied packets; lines that require a drop require that
+    /// way.
     pub(crate) fn denying(&self, deny: Deny) -> Self {
         let mechanism = match deny {
             Deny::Drop => Mechanism::Drop,
@@ -116,6 +106,7 @@ impl Evaluation {
             deny,
             ..self.clone()
         };
+
         for line in &mut this.suite.lines {
             line.settings.mechanism = line.settings.mechanism.map(|_drop| mechanism);
         }
@@ -130,7 +121,7 @@ impl Evaluation {
         }
     }
 
-    /// The world, what would be done in it, and how that is planned again.
+    /// The world, its plan, and how the plan is renewed.
     pub(crate) fn prepare(&self) -> (World, Plan, Replan) {
         let suites = [self.suite.clone()];
         let world = World::place(&self.manifests, &outside_hosts(&suites), Layout::default())
@@ -145,6 +136,13 @@ impl Evaluation {
     }
 }
 
+/// The path of a file or folder in a folder, as the command line gives it.
+fn path_in(folder: &Path, name: &str) -> String {
+    let path = folder.join(name);
+    path.to_str().expect("a path in UTF-8").to_owned()
+}
+
+/// Asserts that nothing was found wrong in files.
 fn flawless(diagnostics: &Diagnostics) {
     let all: Vec<&str> = diagnostics
         .iter()
@@ -162,13 +160,13 @@ pub(crate) enum When {
     After(Duration),
 }
 
-/// What a saboteur is given.
+/// The lab, as a sabotage changes it.
 #[derive(Debug, Clone)]
 pub(crate) struct Hand {
     pub(crate) sabotage: Sabotage,
 }
 
-/// How a case is run.
+/// When a run is broken or interrupted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct How {
     pub(crate) when: When,
@@ -185,13 +183,13 @@ impl How {
         interrupt: None,
     };
     /// A second after the start the burst is over and no hold is complete.
-    pub(crate) const MEANWHILE: Self = Self {
+    pub(crate) const DURING: Self = Self {
         when: When::After(Duration::from_secs(1)),
         ..Self::BEFORE
     };
 }
 
-/// What a run gave.
+/// The results of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Ran {
     pub(crate) plan: Arc<Plan>,
@@ -203,7 +201,7 @@ pub(crate) struct Ran {
     starved: usize,
 }
 
-/// Runs a case that nobody breaks.
+/// Runs a case without sabotage.
 pub(crate) async fn run_whole(case: &Evaluation) -> Result<Ran, String> {
     run(case, How::BEFORE, async |_| Ok(())).await
 }
@@ -211,7 +209,7 @@ pub(crate) async fn run_whole(case: &Evaluation) -> Result<Ran, String> {
 /// Runs a case and breaks its lab.
 ///
 /// # Errors
-/// What could not be carried out; verdicts are the caller's to judge.
+/// The step that failed. Verdicts are no errors.
 pub(crate) async fn run(
     case: &Evaluation,
     how: How,
@@ -231,6 +229,11 @@ pub(crate) async fn run(
     Ok(ran)
 }
 
+/// The message of a step that failed.
+fn failed(step: &str, error: &dyn std::error::Error) -> String {
+    format!("failed to {step}: {error}")
+}
+
 async fn run_once(
     case: &Evaluation,
     how: How,
@@ -238,28 +241,25 @@ async fn run_once(
 ) -> Result<Ran, String> {
     let (world, plan, replan) = case.prepare();
     let (plan, inventory) = (Arc::new(plan), Arc::new(world.inventory().clone()));
-    let failed = |what: &str, error: &dyn std::error::Error| format!("failed to {what}: {error}");
     let mut lab = Lab::up(world, lab::Options { deny: case.deny })
         .await
         .map_err(|e| failed("make the lab", &e))?;
     let hand = Hand {
         sabotage: lab.sabotage(),
     };
+
     if how.when == When::Before {
         act(hand.clone())
             .await
             .map_err(|e| failed("break the lab", &e))?;
-        // It was so before the run began: nothing changed under it.
+        // The change was before the run: it is no change during the run.
         drop(lab.changes());
     }
-    let (hello, mut hellos) = watch::channel(BTreeSet::new());
-    let mut seen = Seen {
-        hello,
-        finished: None,
-        starved: 0,
-    };
+
+    let (mut recorder, mut progress) = Recorder::new(|_: &RunEvent| {});
     let mut options = engine_options(&lab);
     options.replan = replan;
+
     let interrupted = async {
         match how.interrupt {
             Some(after) => tokio::time::sleep(after).await,
@@ -267,12 +267,13 @@ async fn run_once(
         }
         "interrupted on purpose".to_owned()
     };
-    let running = engine::run(&plan, &mut lab, options, interrupted, &mut seen);
+
+    let running = engine::run(&plan, &mut lab, options, interrupted, &mut recorder);
     let breaking = async {
         let When::After(moment) = how.when else {
             return Ok(());
         };
-        let all = hellos.wait_for(|hellos| hellos.len() == plan.probes().len());
+        let all = progress.wait_for(|progress| progress.hellos.len() == plan.probes().len());
         match tokio::time::timeout(Duration::from_secs(20), all).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(_) => return Err("not every probe said hello".to_owned()),
@@ -280,14 +281,17 @@ async fn run_once(
         tokio::time::sleep(moment).await;
         act(hand).await.map_err(|e| failed("break the lab", &e))
     };
+
     let (summary, broken) = tokio::join!(running, breaking);
     let torn_down = lab.teardown().await;
+
     broken?;
     let summary = summary.map_err(|e| failed("run", &e))?;
     if let Some(error) = torn_down.first() {
         return Err(failed("take the lab down", error));
     }
-    let results = seen
+
+    let (results, _) = recorder
         .finished
         .ok_or("the run did not say that it finished")?;
     Ok(Ran {
@@ -295,38 +299,8 @@ async fn run_once(
         inventory,
         results,
         code: ExitCode::of(&summary),
-        starved: seen.starved,
+        starved: recorder.starved,
     })
-}
-
-/// Listens to a run.
-struct Seen {
-    hello: watch::Sender<BTreeSet<u32>>,
-    finished: Option<Vec<CheckResult>>,
-    starved: usize,
-}
-
-impl Observer for Seen {
-    fn event(&mut self, event: RunEvent) {
-        if let RunEvent::Finished { results, .. } = event {
-            self.finished = Some(results);
-        }
-    }
-
-    fn arrival(&mut self, arrival: &Arrival) {
-        let Ok(line) = &arrival.line else { return };
-        match &line.body {
-            Body::Hello(_) => self
-                .hello
-                .send_modify(|hellos| hellos.extend([arrival.probe.0])),
-            Body::Fault(fault) if fault.reason == FaultReason::Starved => self.starved += 1,
-            Body::Fault(_)
-            | Body::Sample(_)
-            | Body::Heartbeat(_)
-            | Body::Latencies { .. }
-            | Body::Bye { .. } => {}
-        }
-    }
 }
 
 /// Whether a check is unproven for a reason.
@@ -337,7 +311,12 @@ pub(crate) fn is(result: &CheckResult, reason: Reason) -> bool {
         .is_some_and(|given| given.code == reason)
 }
 
-/// What a check must come back as.
+/// Whether a check is unproven for one of these reasons.
+fn is_any(result: &CheckResult, reasons: &[Reason]) -> bool {
+    reasons.iter().any(|reason| is(result, *reason))
+}
+
+/// The wanted verdict of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wanted {
     Proven,
@@ -351,14 +330,15 @@ pub(crate) enum Wanted {
 
 impl Wanted {
     fn holds(&self, result: &CheckResult) -> bool {
-        let because = |reasons: &[Reason]| reasons.iter().any(|reason| is(result, *reason));
         match self {
             Self::Proven => result.verdict == Outcome::Proven,
             Self::Violated => result.verdict == Outcome::Violated,
-            Self::Unproven(reasons) => result.verdict == Outcome::Unproven && because(reasons),
+            Self::Unproven(reasons) => {
+                result.verdict == Outcome::Unproven && is_any(result, reasons)
+            }
             Self::ProvenOr(reasons) => match result.verdict {
                 Outcome::Proven => true,
-                Outcome::Unproven => because(reasons),
+                Outcome::Unproven => is_any(result, reasons),
                 Outcome::Violated => false,
             },
             Self::NotProven => result.verdict != Outcome::Proven,
@@ -372,24 +352,20 @@ impl Ran {
     fn starved(&self) -> Option<String> {
         let checks = self.plan.checks().iter().zip(&self.results);
         let mut starved = checks.filter(|(check, result)| {
-            // Whoever answers in the lab does so within a millisecond, if it is let.
+            // A listener in the lab answers within a millisecond if it gets CPU time.
             let slow = check.settings.attempt_timeout >= Duration::from_secs(1)
                 && is(result, Reason::AttemptTimeoutTooShort);
             let interrupted = self.starved > 0 && is(result, Reason::TooFewAttempts);
             slow || interrupted || is(result, Reason::ProbeCpuStarved)
         });
-        let text = |result: &CheckResult| {
-            result
-                .reason
-                .as_ref()
-                .map_or(String::new(), |reason| reason.text.clone())
-        };
-        starved
-            .next()
-            .map(|(_, result)| format!("{}: {}", result.check.name, text(result)))
+
+        let (_, result) = starved.next()?;
+        let reason = result.reason.as_ref();
+        let text = reason.map_or("", |reason| reason.text.as_str());
+        Some(format!("{}: {text}", result.check.name))
     }
 
-    /// What did not come back as wanted; the check's number is its place in the plan.
+    /// Results that are not the wanted ones; `wanted` gets a check's index in the plan.
     pub(crate) fn differing(&self, wanted: impl Fn(usize) -> Option<Wanted>) -> Vec<String> {
         let mut differing = Vec::new();
         if self.results.len() != self.plan.checks().len() {
@@ -399,6 +375,7 @@ impl Ran {
                 self.plan.checks().len()
             ));
         }
+
         for (index, result) in self.results.iter().enumerate() {
             let Some(wanted) = wanted(index).filter(|wanted| !wanted.holds(result)) else {
                 continue;

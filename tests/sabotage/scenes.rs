@@ -57,11 +57,10 @@ impl Play {
     }
 
     /// `source` and `other` on one node, `far` and `target` on the other; all but `source` are
-    /// admitted to `target`, nobody to `nobodys`, and `locked` may send nothing.
+    /// admitted to `target`, no source to `closed`, and `locked` may send nothing.
     fn case(&self) -> Evaluation {
         let mut scene = Scene::default();
         scene.namespace("s", "team: s");
-        let on = |node: &str| format!(", nodeName: {node}");
         for (pod, node) in [
             ("source", "node-1"),
             ("other", "node-1"),
@@ -76,7 +75,8 @@ impl Play {
                 "",
             );
         }
-        for pod in ["target", "nobodys"] {
+
+        for pod in ["target", "closed"] {
             scene.pod(
                 &format!("s/{pod}"),
                 &format!("app: {pod}"),
@@ -88,7 +88,6 @@ impl Play {
         let status = "phase: Running, conditions: [{type: Ready, status: \"False\"}]";
         scene.pod("s/unready", "app: unready", "80", &on("node-2"), status);
         let admitted = "{podSelector: {matchExpressions: [{key: app, operator: In, values: [other, far, locked]}]}}";
-        let selects = |app: &str| format!("podSelector: {{matchLabels: {{app: {app}}}}}");
         scene.policy(
             "s/target",
             &format!(
@@ -97,8 +96,8 @@ impl Play {
             ),
         );
         scene.policy(
-            "s/nobodys",
-            &format!("{}, policyTypes: [Ingress]", selects("nobodys")),
+            "s/closed",
+            &format!("{}, policyTypes: [Ingress]", selects("closed")),
         );
         scene.policy(
             "s/locked",
@@ -107,6 +106,7 @@ impl Play {
         if self.lines.iter().any(|(line, ..)| line.contains("site")) {
             scene.endpoint("site", "namespace: s, workload: Pod/target");
         }
+
         for (line, settings, _) in &self.lines {
             scene.line(line, settings);
         }
@@ -141,6 +141,16 @@ impl Play {
     }
 }
 
+/// The key of a pod's spec that puts it on a node.
+fn on(node: &str) -> String {
+    format!(", nodeName: {node}")
+}
+
+/// The key of a policy's spec that selects an app's pods.
+fn selects(app: &str) -> String {
+    format!("podSelector: {{matchLabels: {{app: {app}}}}}")
+}
+
 fn unproven(reason: Reason) -> Wanted {
     Wanted::Unproven(vec![reason])
 }
@@ -163,44 +173,43 @@ fn source(name: &str) -> Source {
 /// Lets everything through from `source` to a port of `target`.
 async fn open(hand: &Hand, port: u16) -> Result<(), lab::Error> {
     let pods = hand.sabotage.inventory().await?.pods;
-    let of = |name: &str| {
-        pods.iter()
-            .find(|pod| pod.name == name)
-            .map(|pod: &Pod| pod.addresses.clone())
-    };
-    let (from, to) = (
-        of("source").unwrap_or_default(),
-        of("target").unwrap_or_default(),
-    );
-    let pairs = from.into_iter().zip(to);
-    let leak = |(from, to)| Leak {
+    let pairs = addresses(&pods, "source")
+        .into_iter()
+        .zip(addresses(&pods, "target"));
+    let leaks = pairs.map(|(from, to)| Leak {
         from,
         to,
         port,
         transport: Tcp,
         one_in: 1,
-    };
-    hand.sabotage.leak(pairs.map(leak).collect()).await
+    });
+    hand.sabotage.leak(leaks.collect()).await
 }
 
-/// Lets `target` answer HTTP by itself, after some time, and never to `other`: as an enforcer would
-/// that reads requests.
-async fn picky(hand: &Hand, after: Duration) -> Result<(), lab::Error> {
+/// The addresses of a pod, by its name; none without such a pod.
+fn addresses(pods: &[Pod], name: &str) -> Vec<IpAddr> {
+    let pod = pods.iter().find(|pod| pod.name == name);
+    pod.map_or_else(Vec::new, |pod| pod.addresses.clone())
+}
+
+/// Lets `target` answer HTTP itself, after some time, and never to `other`: like an enforcer that
+/// reads requests.
+async fn answer_selectively(hand: &Hand, after: Duration) -> Result<(), lab::Error> {
     hand.sabotage
         .stop_listener(listener("target"), Some((Tcp, 80)))
         .await?;
     let pods = hand.sabotage.inventory().await?.pods;
-    let shunned: Vec<_> = pods
+    let refused: Vec<_> = pods
         .iter()
         .filter(|pod| pod.name == "other")
         .flat_map(|pod| pod.addresses.clone())
         .collect();
     let serve = move |mut stream: TcpStream, peer: IpAddr| {
-        if shunned.contains(&peer.to_canonical()) {
+        if refused.contains(&peer.to_canonical()) {
             std::thread::sleep(Duration::from_secs(90));
         }
         std::thread::sleep(after);
-        // Whoever has hung up by now is not interested.
+        // A client that has closed the connection by now needs no answer.
         let _ = stream
             .read(&mut [0; 4_096])
             .and_then(|_| stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n"));
@@ -232,7 +241,7 @@ fn unbroken() -> Vec<Job> {
         says: |result| {
             let wanted = [
                 ("[d1]", "D1"),
-                ("[twin]", "D2+same-node"),
+                ("[same-node]", "D2+same-node"),
                 ("[hangs-up]", "A0"),
                 ("kube-dns", "A1"),
                 ("http", ""),
@@ -259,7 +268,7 @@ fn unbroken() -> Vec<Job> {
                 ),
                 (
                     "s/Pod/source -> s/Pod/target:83 denied",
-                    "id: twin, tier: D2+same-node",
+                    "id: same-node, tier: D2+same-node",
                     Wanted::Proven,
                 ),
                 ("s/Pod/other -> s/Pod/target:83 allowed", "", Wanted::Proven),
@@ -287,20 +296,20 @@ fn unbroken() -> Vec<Job> {
                     Wanted::Proven,
                 ),
                 (
-                    "s/Pod/source -> s/Pod/nobodys:80 denied",
-                    "id: record, tier: D2+counter",
+                    "s/Pod/source -> s/Pod/closed:80 denied",
+                    "id: counter, tier: D2+counter",
                     Wanted::Proven,
                 ),
                 // No handshake takes less than ten microseconds: it is tried again with more time.
                 (
-                    "s/Pod/source -> s/Pod/nobodys:81 denied",
+                    "s/Pod/source -> s/Pod/closed:81 denied",
                     "id: short, attemptTimeout: 1ms",
                     Wanted::Proven,
                 ),
             ],
         )
     };
-    let hopeless = Play {
+    let unprovable = Play {
         code: Some(ExitCode::Unproven),
         ..Play::new(
             "lines that cannot be proven",
@@ -329,17 +338,17 @@ fn unbroken() -> Vec<Job> {
                     unproven(Reason::NotAttempted),
                 ),
                 (
-                    "s/Pod/source -> s/Pod/nobodys:80 denied",
+                    "s/Pod/source -> s/Pod/closed:80 denied",
                     "id: many, attempts: 60",
                     unproven(Reason::TooFewAttempts),
                 ),
                 (
-                    "s/Pod/source -> s/Pod/nobodys:81 denied",
-                    "id: twin, tier: D2+same-node",
+                    "s/Pod/source -> s/Pod/closed:81 denied",
+                    "id: same-node, tier: D2+same-node",
                     unproven(Reason::TierNotMet),
                 ),
                 (
-                    "s/Pod/source -> s/Pod/nobodys:82 denied",
+                    "s/Pod/source -> s/Pod/closed:82 denied",
                     "id: kind, mechanism: reset",
                     unproven(Reason::TierNotMet),
                 ),
@@ -352,7 +361,7 @@ fn unbroken() -> Vec<Job> {
                 .behave(listener("target"), (Tcp, 81), Behaviour::HangUp)
                 .await
         }),
-        hopeless.job(async |_| Ok(())),
+        unprovable.job(async |_| Ok(())),
     ]
 }
 
@@ -379,7 +388,7 @@ fn unproven_ones() -> Vec<Job> {
     );
     let locked = "s/Pod/locked -> s/Pod/target:80 denied";
     let dead = Play::new(
-        "a source that nothing shows to be able",
+        "a source without a source control",
         How::BEFORE,
         &[
             (locked, "", unproven(Reason::SourceNotVerified)),
@@ -418,35 +427,39 @@ fn unproven_ones() -> Vec<Job> {
     ]
 }
 
+fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
 /// Objects of the API that change in the middle.
 fn changes() -> Vec<Job> {
-    const BYSTANDER: &str = "s/Pod/source -> s/Pod/nobodys:80 denied";
+    const BYSTANDER: &str = "s/Pod/source -> s/Pod/closed:80 denied";
     let again = |result: &CheckResult| match result.flows.iter().map(|flow| flow.restarts).max() {
         _ if result.check.text == BYSTANDER => Ok(()),
         Some(1) => Ok(()),
-        other => Err(format!("{}: began anew {other:?} times", result.check.name)),
-    };
-    let of = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
+        other => Err(format!(
+            "{}: sampling restarted {other:?} times",
+            result.check.name
+        )),
     };
     let (usurper, other, team) = (
-        of(&[("app", "usurper")]),
-        of(&[("app", "other")]),
-        of(&[("team", "t")]),
+        labels(&[("app", "usurper")]),
+        labels(&[("app", "other")]),
+        labels(&[("team", "t")]),
     );
     let (target, source, open_target) = (
-        of(&[("app", "target")]),
-        of(&[("app", "source")]),
-        of(&[("app", "open"), ("was", "target")]),
+        labels(&[("app", "target")]),
+        labels(&[("app", "source")]),
+        labels(&[("app", "open"), ("was", "target")]),
     );
     vec![
-        // The usurper is of the same workload, admits everybody, and answers on the old address.
+        // The usurper is of the same workload, admits every source, and answers on the old address.
         Play::new(
             "a target replaced by another pod on its address",
-            How::MEANWHILE,
+            How::DURING,
             &[
                 (DENIED, "", Wanted::Violated),
                 (ALLOWED, "", Wanted::Proven),
@@ -462,7 +475,7 @@ fn changes() -> Vec<Job> {
             says: again,
             ..Play::new(
                 "a target rolled over",
-                How::MEANWHILE,
+                How::DURING,
                 &[
                     (DENIED, "", Wanted::Proven),
                     (ALLOWED, "", Wanted::Proven),
@@ -477,8 +490,8 @@ fn changes() -> Vec<Job> {
         }),
         // No policy selects it by its new labels.
         Play::new(
-            "a target rolled over into one that admits everybody",
-            How::MEANWHILE,
+            "a target rolled over into one that admits every source",
+            How::DURING,
             &[
                 (DENIED, "", Wanted::Violated),
                 (ALLOWED, "", Wanted::Proven),
@@ -492,7 +505,7 @@ fn changes() -> Vec<Job> {
         }),
         Play::new(
             "a source rolled over",
-            How::MEANWHILE,
+            How::DURING,
             &[
                 (DENIED, "", Wanted::Proven),
                 (ALLOWED, "", Wanted::Proven),
@@ -507,7 +520,7 @@ fn changes() -> Vec<Job> {
         // The label admits it.
         Play::new(
             "a source relabelled",
-            How::MEANWHILE,
+            How::DURING,
             &[
                 (DENIED, "", Wanted::Violated),
                 (ALLOWED, "", Wanted::Proven),
@@ -522,14 +535,14 @@ fn changes() -> Vec<Job> {
             says: again,
             ..Play::new(
                 "a namespace relabelled",
-                How::MEANWHILE,
+                How::DURING,
                 &[(DENIED, "", Wanted::Proven), (ALLOWED, "", Wanted::Proven)],
             )
         }
         .job(async move |hand| hand.sabotage.relabel_namespace("s", team.clone()).await),
         Play::new(
             "a namespace relabelled again and again",
-            How::MEANWHILE,
+            How::DURING,
             &[
                 (DENIED, "", unproven(Reason::ChangedDuringRun)),
                 (ALLOWED, "", unproven(Reason::ChangedDuringRun)),
@@ -561,7 +574,7 @@ fn in_time() -> Vec<Job> {
             _ => Ok(()),
         },
         ..Play::new(
-            "an allowance that needs three seconds",
+            "an allow that needs three seconds",
             How::BEFORE,
             &[(ALLOWED, "timeout: 8s", Wanted::Proven)],
         )
@@ -576,7 +589,7 @@ fn in_time() -> Vec<Job> {
             }
         },
         ..Play::new(
-            "an allowance that flaps",
+            "an allow that flaps",
             How::BEFORE,
             &[
                 (
@@ -591,7 +604,7 @@ fn in_time() -> Vec<Job> {
     };
     let ending = Play::new(
         "a target that dies in the middle",
-        How::MEANWHILE,
+        How::DURING,
         &[(
             DENIED,
             "",
@@ -600,7 +613,7 @@ fn in_time() -> Vec<Job> {
     );
     let cut = Play::new(
         "a path cut in the middle",
-        How::MEANWHILE,
+        How::DURING,
         &[(DENIED, "", Wanted::NotProven)],
     );
     let once = Play::new(
@@ -612,7 +625,7 @@ fn in_time() -> Vec<Job> {
         &[
             (DENIED, "", Wanted::Violated),
             (
-                "s/Pod/source -> s/Pod/nobodys:80 denied",
+                "s/Pod/source -> s/Pod/closed:80 denied",
                 "attempts: 14, timeout: 12s",
                 Wanted::Proven,
             ),
@@ -630,8 +643,8 @@ fn in_time() -> Vec<Job> {
         &[(denied, "tier: D1", unproven(Reason::AttemptTimeoutTooShort))],
     );
     vec![
-        slow.job(async |hand| picky(&hand, Duration::from_millis(1_200)).await),
-        slower.job(async |hand| picky(&hand, Duration::from_millis(4_500)).await),
+        slow.job(async |hand| answer_selectively(&hand, Duration::from_millis(1_200)).await),
+        slower.job(async |hand| answer_selectively(&hand, Duration::from_millis(4_500)).await),
         late.job(async |hand| {
             let port = Some((Tcp, 80));
             hand.sabotage
@@ -650,7 +663,7 @@ fn in_time() -> Vec<Job> {
             open(&hand, 83).await?;
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_millis(3_500)).await;
-                hand.sabotage.leak(Vec::new()).await.expect("it is shut");
+                hand.sabotage.leak(Vec::new()).await.expect("it is closed");
                 tokio::time::sleep(Duration::from_millis(3_500)).await;
                 open(&hand, 83).await.expect("it is open again");
             });

@@ -1,5 +1,5 @@
-//! Small worlds, generated: one for each group of features, with a twin that is admitted for each
-//! that is not.
+//! Small worlds, generated: one for each group of features, with an admitted counterpart
+//! for each source that is not admitted.
 
 use crate::features::Direction::{self, Egress, Ingress};
 use crate::features::Feature;
@@ -55,6 +55,7 @@ fn peers(direction: Direction) -> Evaluation {
     scene.namespace("home", "tier: home, zone: a");
     scene.namespace("near", "tier: near, zone: b, colour: blue");
     scene.namespace("far", "tier: far");
+
     for (pod, labels) in [
         ("home/red", "app: red, size: big"),
         ("home/blue", "app: blue"),
@@ -68,9 +69,6 @@ fn peers(direction: Direction) -> Evaluation {
     let near = "namespaceSelector: {matchLabels: {tier: near}}";
     let red = "podSelector: {matchLabels: {app: red}}";
     let all = "namespaceSelector: {}";
-    let expression = |what: &str, rest: &str| format!("{what}: {{matchExpressions: [{{{rest}}}]}}");
-    let pod = |rest: &str| expression("podSelector", rest);
-    let namespace = |rest: &str| expression("namespaceSelector", rest);
     let outside = match direction {
         Ingress => "runner",
         Egress => "198.51.100.77",
@@ -128,7 +126,7 @@ fn peers(direction: Direction) -> Evaluation {
             Feature::PodIn,
             format!(
                 "{{{}}}",
-                pod("key: app, operator: In, values: [red, green]")
+                pods_with("key: app, operator: In, values: [red, green]")
             ),
             &["home/red"],
             &["home/blue"],
@@ -137,20 +135,23 @@ fn peers(direction: Direction) -> Evaluation {
             Feature::PodNotIn,
             format!(
                 "{{{all}, {}}}",
-                pod("key: app, operator: NotIn, values: [red]")
+                pods_with("key: app, operator: NotIn, values: [red]")
             ),
             &["home/blue", "far/plain"],
             &["far/red"],
         ),
         (
             Feature::PodExists,
-            format!("{{{}}}", pod("key: size, operator: Exists")),
+            format!("{{{}}}", pods_with("key: size, operator: Exists")),
             &["home/red"],
             &["home/blue"],
         ),
         (
             Feature::PodDoesNotExist,
-            format!("{{{all}, {}}}", pod("key: app, operator: DoesNotExist")),
+            format!(
+                "{{{all}, {}}}",
+                pods_with("key: app, operator: DoesNotExist")
+            ),
             &["far/plain"],
             &["home/blue", "far/red"],
         ),
@@ -158,7 +159,7 @@ fn peers(direction: Direction) -> Evaluation {
             Feature::NamespaceIn,
             format!(
                 "{{{}}}",
-                namespace("key: zone, operator: In, values: [b, c]")
+                namespaces_with("key: zone, operator: In, values: [b, c]")
             ),
             &["near/red"],
             &["home/red"],
@@ -167,20 +168,23 @@ fn peers(direction: Direction) -> Evaluation {
             Feature::NamespaceNotIn,
             format!(
                 "{{{}}}",
-                namespace("key: zone, operator: NotIn, values: [b]")
+                namespaces_with("key: zone, operator: NotIn, values: [b]")
             ),
             &["home/red", "far/plain"],
             &["near/red"],
         ),
         (
             Feature::NamespaceExists,
-            format!("{{{}}}", namespace("key: colour, operator: Exists")),
+            format!("{{{}}}", namespaces_with("key: colour, operator: Exists")),
             &["near/red"],
             &["far/red"],
         ),
         (
             Feature::NamespaceDoesNotExist,
-            format!("{{{}}}", namespace("key: zone, operator: DoesNotExist")),
+            format!(
+                "{{{}}}",
+                namespaces_with("key: zone, operator: DoesNotExist")
+            ),
             &["far/red"],
             &["home/red", "near/red"],
         ),
@@ -191,6 +195,7 @@ fn peers(direction: Direction) -> Evaluation {
             &["near/blue"],
         ),
     ];
+
     for (number, (feature, peers, admitted, stopped)) in cases.iter().enumerate() {
         let subject = format!("{}-{number}", feature.code());
         scene.pod(
@@ -241,7 +246,7 @@ fn ports(direction: Direction) -> Evaluation {
         "",
     );
     scene.pod("home/peer-too", "app: peer", "web=8001 8000", "", "");
-    scene.pod("home/stranger", "app: stranger", OPEN, "", "");
+    scene.pod("home/unrelated", "app: unrelated", OPEN, "", "");
     let cases: [(Feature, &str, &[&str], &[&str]); 6] = [
         (Feature::PortIsTcp, "{port: 80}", &["80"], &["81", "80/udp"]),
         (
@@ -290,6 +295,7 @@ fn ports(direction: Direction) -> Evaluation {
         );
         format!("home/Pod/{name}")
     };
+
     for (number, (feature, ports, admitted, stopped)) in cases.iter().enumerate() {
         let rule = format!("{{{}: [{peer}], ports: [{ports}]}}", side(direction));
         let name = subject(&mut scene, &format!("{}-{number}", feature.code()), &rule);
@@ -304,6 +310,7 @@ fn ports(direction: Direction) -> Evaluation {
             }
         }
     }
+
     // Every port of one peer.
     for (feature, ports) in [
         (Feature::EmptyPorts, ", ports: []"),
@@ -326,12 +333,13 @@ fn ports(direction: Direction) -> Evaluation {
             scene.shows(
                 feature,
                 direction,
-                &between(direction, &name, "home/Pod/stranger", port),
+                &between(direction, &name, "home/Pod/unrelated", port),
                 Denied,
             );
         }
     }
-    // One port of everybody.
+
+    // One port for every source.
     for (feature, peers) in [
         (Feature::EmptyPeers, format!("{}: [], ", side(direction))),
         (Feature::MissingPeers, String::new()),
@@ -341,7 +349,7 @@ fn ports(direction: Direction) -> Evaluation {
             feature.code(),
             &format!("{{{peers}ports: [{{port: 80}}]}}"),
         );
-        for other in ["home/Pod/peer", "home/Pod/stranger"] {
+        for other in ["home/Pod/peer", "home/Pod/unrelated"] {
             scene.shows(
                 feature,
                 direction,
@@ -394,7 +402,7 @@ fn named_ports(scene: &mut Scene, direction: Direction) {
 fn isolation() -> Evaluation {
     let mut scene = Scene::default();
     scene.namespace("home", "tier: home");
-    for pod in ["peer", "stranger", "friend"] {
+    for pod in ["peer", "unrelated", "friend"] {
         scene.pod(&format!("home/{pod}"), &format!("app: {pod}"), "80", "", "");
     }
     let peer = "{podSelector: {matchLabels: {app: peer}}}";
@@ -403,8 +411,8 @@ fn isolation() -> Evaluation {
         format!("egress: [{{to: [{peer}]}}]"),
     );
     let both = "policyTypes: [Ingress, Egress]";
-    // What a spec says, and from or to whom it admits: (from peer, from stranger, to peer, to
-    // stranger).
+    // What a spec says, and from or to whom it admits: (from peer, from unrelated, to peer, to
+    // unrelated).
     let (yes, no) = (Allowed, Denied);
     let cases: [(Feature, String, [Expected; 4]); 9] = [
         (Feature::TypesAbsent, from.clone(), [yes, no, yes, yes]),
@@ -445,6 +453,7 @@ fn isolation() -> Evaluation {
             [yes, yes, no, no],
         ),
     ];
+
     for (feature, spec, expected) in &cases {
         let name = feature.code();
         scene.pod(
@@ -460,9 +469,9 @@ fn isolation() -> Evaluation {
         );
         let ways = [
             (Ingress, "peer"),
-            (Ingress, "stranger"),
+            (Ingress, "unrelated"),
             (Egress, "peer"),
-            (Egress, "stranger"),
+            (Egress, "unrelated"),
         ];
         for ((direction, other), expected) in ways.into_iter().zip(expected) {
             let line = between(
@@ -493,8 +502,13 @@ fn union(scene: &mut Scene) {
             &format!("{}, {spec}", selecting("union")),
         );
     }
+
     for direction in [Ingress, Egress] {
-        for (other, expected) in [("peer", Allowed), ("friend", Allowed), ("stranger", Denied)] {
+        for (other, expected) in [
+            ("peer", Allowed),
+            ("friend", Allowed),
+            ("unrelated", Denied),
+        ] {
             let line = between(
                 direction,
                 "home/Pod/union",
@@ -515,10 +529,11 @@ fn selects_all(scene: &mut Scene) {
         "every/all",
         &format!("podSelector: {{}}, policyTypes: [Ingress, Egress], ingress: [{{from: [{peer}]}}], egress: [{{to: [{peer}]}}]"),
     );
+
     for pod in ["one", "two"] {
         scene.pod(&format!("every/{pod}"), "", "80", "", "");
         for direction in [Ingress, Egress] {
-            for (other, expected) in [("peer", Allowed), ("stranger", Denied)] {
+            for (other, expected) in [("peer", Allowed), ("unrelated", Denied)] {
                 let line = between(
                     direction,
                     &format!("every/Pod/{pod}"),
@@ -544,6 +559,7 @@ fn nodes_and_readiness(scene: &mut Scene) {
         );
     }
     scene.pod("home/agent", "app: agent", "80", "", "");
+
     for (name, rules) in [
         ("own-node", String::new()),
         (
@@ -607,7 +623,7 @@ fn nodes_and_readiness(scene: &mut Scene) {
     scene.shows(
         Feature::NotReady,
         Egress,
-        "home/Pod/not-ready -> home/Pod/stranger:80",
+        "home/Pod/not-ready -> home/Pod/unrelated:80",
         Denied,
     );
 }
@@ -616,9 +632,6 @@ fn nodes_and_readiness(scene: &mut Scene) {
 fn blocks() -> Evaluation {
     let mut scene = Scene::default();
     scene.namespace("home", "tier: home");
-    let block = |cidr: &str, except: &str| {
-        format!("{{ipBlock: {{cidr: \"{cidr}\", except: [\"{except}\"]}}}}")
-    };
     let subject = |scene: &mut Scene, name: &str, direction: Direction, peers: &[String]| {
         scene.pod(
             &format!("home/{name}"),
@@ -640,6 +653,7 @@ fn blocks() -> Evaluation {
         block("2001:db8:51::/64", "2001:db8:51::8000/113"),
     ];
     subject(&mut scene, "out", Egress, &outside);
+
     for (host, expected) in [
         ("198.51.100.10", Allowed),
         ("[2001:db8:51::10]", Allowed),
@@ -684,7 +698,6 @@ fn blocks() -> Evaluation {
         Denied,
     );
     // Pods whose addresses are pinned.
-    let at = |v4: &str, v6: &str| format!("podIPs: [{{ip: \"{v4}\"}}, {{ip: \"{v6}\"}}]");
     scene.pod("home/inside", "", "8080", "", &at("10.9.0.10", "fd09::10"));
     scene.pod(
         "home/excepted",
@@ -719,6 +732,7 @@ fn blocks() -> Evaluation {
         block("fd09::/64", "fd09::100/120"),
     ];
     let whole = |cidr: &str| format!("{{ipBlock: {{cidr: \"{cidr}\"}}}}");
+
     for direction in [Ingress, Egress] {
         let named = |what: &str| format!("{what}-{}", direction.tag());
         subject(&mut scene, &named("pods"), direction, &pods);
@@ -759,7 +773,7 @@ fn workloads() -> Evaluation {
     let mut scene = Scene::default();
     scene.namespace("home", "tier: home");
     scene.pod("home/peer", "app: peer", "80", "", "");
-    scene.pod("home/stranger", "app: stranger", "80", "", "");
+    scene.pod("home/unrelated", "app: unrelated", "80", "", "");
     let kinds = [
         (
             Feature::Deployment,
@@ -777,6 +791,7 @@ fn workloads() -> Evaluation {
         (Feature::Job, "batch/v1", "Job", "parallelism: 2, "),
     ];
     let peer = "{podSelector: {matchLabels: {app: peer}}}";
+
     for (feature, api, kind, more) in kinds {
         let name = feature.code();
         let selector = match feature {
@@ -802,7 +817,7 @@ fn workloads() -> Evaluation {
             &format!("home/{name}"),
             &format!("{}, {spec}", selecting(name)),
         );
-        for (other, expected) in [("peer", Allowed), ("stranger", Denied)] {
+        for (other, expected) in [("peer", Allowed), ("unrelated", Denied)] {
             scene.shows(
                 feature,
                 Ingress,
@@ -834,7 +849,7 @@ fn services(scene: &mut Scene) {
         ));
         scene.object(&format!(
             "{{apiVersion: v1, kind: Service, metadata: {{name: {name}-other, namespace: home}}, \
-             spec: {{selector: {{app: stranger}}, ports: [{{port: 81, targetPort: 80}}]}}}}"
+             spec: {{selector: {{app: unrelated}}, ports: [{{port: 81, targetPort: 80}}]}}}}"
         ));
         // The egress of a client ends at the pods' port, not at the Service's.
         scene.pod(
@@ -861,7 +876,7 @@ fn services(scene: &mut Scene) {
         scene.shows(
             feature,
             Ingress,
-            &format!("home/Pod/stranger -> home/Service/{name}:80"),
+            &format!("home/Pod/unrelated -> home/Service/{name}:80"),
             Denied,
         );
         scene.shows(
@@ -883,7 +898,7 @@ fn services(scene: &mut Scene) {
     );
     scene.object(
         "{apiVersion: v1, kind: Service, metadata: {name: headless-other, namespace: home}, \
-         spec: {clusterIP: None, selector: {app: stranger}, ports: [{port: 80}]}}",
+         spec: {clusterIP: None, selector: {app: unrelated}, ports: [{port: 80}]}}",
     );
     scene.pod(
         "home/headless-client",
@@ -906,7 +921,7 @@ fn services(scene: &mut Scene) {
     scene.shows(
         Feature::Headless,
         Ingress,
-        "home/Pod/stranger -> home/Service/headless:8080",
+        "home/Pod/unrelated -> home/Service/headless:8080",
         Denied,
     );
     scene.shows(
@@ -921,4 +936,24 @@ fn services(scene: &mut Scene) {
         "home/Pod/headless-client -> home/Service/headless-other:80",
         Denied,
     );
+}
+
+/// A peer's selector of pods with one match expression.
+fn pods_with(expression: &str) -> String {
+    format!("podSelector: {{matchExpressions: [{{{expression}}}]}}")
+}
+
+/// A peer's selector of namespaces with one match expression.
+fn namespaces_with(expression: &str) -> String {
+    format!("namespaceSelector: {{matchExpressions: [{{{expression}}}]}}")
+}
+
+/// A block of addresses with an exception.
+fn block(cidr: &str, except: &str) -> String {
+    format!("{{ipBlock: {{cidr: \"{cidr}\", except: [\"{except}\"]}}}}")
+}
+
+/// The status of a pod with pinned addresses.
+fn at(v4: &str, v6: &str) -> String {
+    format!("podIPs: [{{ip: \"{v4}\"}}, {{ip: \"{v6}\"}}]")
 }

@@ -232,9 +232,9 @@ pub(super) fn denying(side: &SideEvaluation<'_>) -> Vec<Change> {
     if !narrowing.is_empty() {
         // A further policy that selects the pod denies nothing while another one admits the flow.
         changes.clear();
-        let size = narrowing.len();
+        let rule_count = narrowing.len();
         let (texts, edits): (Vec<String>, Vec<Edit>) = narrowing.into_iter().unzip();
-        changes.push(Change::new(size, texts.join(" and "), edits));
+        changes.push(Change::new(rule_count, texts.join(" and "), edits));
     }
     if !is_isolated {
         changes.push(isolating(side, pod));

@@ -4,16 +4,19 @@ use crate::model::{Port, Transport};
 use std::collections::HashMap;
 use std::rc::Rc;
 
+/// The first and the last port of a range, both included.
+type Range = (u16, u16);
+
 /// Every port that a flow can have; port 0 is reserved (RFC 6335 section 6).
-const WHOLE: (u16, u16) = (1, u16::MAX);
+const WHOLE: Range = (1, u16::MAX);
 
 /// Destination ports by transport. Ranges are sorted, disjoint and not adjacent, so that equal sets
 /// have equal ranges.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize)]
 pub struct PortSet {
-    tcp: Vec<(u16, u16)>,
-    udp: Vec<(u16, u16)>,
-    sctp: Vec<(u16, u16)>,
+    tcp: Vec<Range>,
+    udp: Vec<Range>,
+    sctp: Vec<Range>,
 }
 
 impl PortSet {
@@ -49,7 +52,7 @@ impl PortSet {
         }
     }
 
-    fn ranges_mut(&mut self, transport: Transport) -> &mut Vec<(u16, u16)> {
+    fn ranges_mut(&mut self, transport: Transport) -> &mut Vec<Range> {
         match transport {
             Transport::Tcp => &mut self.tcp,
             Transport::Udp => &mut self.udp,
@@ -96,11 +99,7 @@ impl PortSet {
     }
 
     /// Applies an operation to the ranges of each transport.
-    fn combine(
-        &self,
-        other: &Self,
-        operation: fn(&[(u16, u16)], &[(u16, u16)]) -> Vec<(u16, u16)>,
-    ) -> Self {
+    fn combine(&self, other: &Self, operation: fn(&[Range], &[Range]) -> Vec<Range>) -> Self {
         Self {
             tcp: operation(&self.tcp, &other.tcp),
             udp: operation(&self.udp, &other.udp),
@@ -109,10 +108,10 @@ impl PortSet {
     }
 }
 
-fn union_of(a: &[(u16, u16)], b: &[(u16, u16)]) -> Vec<(u16, u16)> {
-    let mut all: Vec<(u16, u16)> = a.iter().chain(b).copied().collect();
+fn union_of(a: &[Range], b: &[Range]) -> Vec<Range> {
+    let mut all: Vec<Range> = a.iter().chain(b).copied().collect();
     all.sort_unstable();
-    let mut merged: Vec<(u16, u16)> = Vec::with_capacity(all.len());
+    let mut merged: Vec<Range> = Vec::with_capacity(all.len());
     for (first, last) in all {
         match merged.last_mut() {
             Some((_, end)) if u32::from(first) <= u32::from(*end) + 1 => *end = (*end).max(last),
@@ -122,7 +121,7 @@ fn union_of(a: &[(u16, u16)], b: &[(u16, u16)]) -> Vec<(u16, u16)> {
     merged
 }
 
-fn intersection_of(a: &[(u16, u16)], b: &[(u16, u16)]) -> Vec<(u16, u16)> {
+fn intersection_of(a: &[Range], b: &[Range]) -> Vec<Range> {
     let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
     let mut common = Vec::new();
     while let (Some(&&(first_a, last_a)), Some(&&(first_b, last_b))) = (a.peek(), b.peek()) {
@@ -139,7 +138,7 @@ fn intersection_of(a: &[(u16, u16)], b: &[(u16, u16)]) -> Vec<(u16, u16)> {
     common
 }
 
-fn difference_of(a: &[(u16, u16)], b: &[(u16, u16)]) -> Vec<(u16, u16)> {
+fn difference_of(a: &[Range], b: &[Range]) -> Vec<Range> {
     let mut remaining = Vec::new();
     for (first, last) in a {
         // The first port that is not handled yet; a u32, since the port after 65,535 is no u16.

@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 
 /// Words, and what to write in their place. An identifier is split into its words, so that
 /// `vantage_of` and `VantageOf` count as `vantage`.
-const BANNED_WORDS: [(&str, &str); 30] = [
+const BANNED_WORDS: [(&str, &str); 31] = [
     ("alike", "in the same way, equal"),
     ("blame", "the cause"),
+    ("cure", "fix"),
     ("everybody", "every source, every probe"),
     ("farewell", "teardown, stop"),
     ("foresee", "preview"),
@@ -47,14 +48,13 @@ const BANNED_WORDS: [(&str, &str); 30] = [
 ];
 
 /// Phrases, in lower case, and what to write in their place.
-const BANNED_PHRASES: [(&str, &str); 26] = [
+const BANNED_PHRASES: [(&str, &str); 25] = [
     ("began anew", "sampling restarted"),
     ("begin anew", "sampling restarts"),
     ("begins anew", "sampling restarts"),
     ("budget-noted", "disruption-budget"),
     ("changed-under-us", "changed-during-run"),
     ("could-not-send", "send-failed"),
-    ("cure:", "fix:"),
     ("d2+record", "D2+counter"),
     ("d2+twin", "D2+same-node"),
     ("deadline-too-short", "attempt-timeout-too-short"),
@@ -80,8 +80,8 @@ const BANNED_PHRASES: [(&str, &str); 26] = [
 const OUTSIDE_DOCUMENTS: [&str; 8] = [
     "DESIGN.md",
     "VERDICTS",
-    "FACTS ",
-    "FACTS:",
+    "(FACTS",
+    "FACTS T",
     "WIRE.md",
     "LANGUAGE.md",
     "NAMES.md",

@@ -14,6 +14,7 @@ mod run;
 mod settings;
 mod suite;
 mod validate;
+mod verdicts;
 
 use crate::app::terminal::Terminal;
 use crate::event::ExitCode;
@@ -101,6 +102,9 @@ enum Command {
     Completion(generated::CompletionArgs),
     /// Print the manual page
     Man,
+    /// List reason codes, tiers and preflight codes: what each means, and what settles it
+    #[command(after_long_help = verdicts::text())]
+    Verdicts,
 }
 
 /// The command line, under the name by which it was called: kubectl starts `kubectl-watertight` for
@@ -143,5 +147,6 @@ fn dispatch(command: &Command, terminal: &Terminal) -> Result<ExitCode, ExitCode
         Command::Schema(args) => generated::schema(args, terminal),
         Command::Completion(args) => generated::completion(args, &mut Cli::command(), terminal),
         Command::Man => generated::man(Cli::command(), terminal),
+        Command::Verdicts => verdicts::verdicts(terminal),
     }
 }

@@ -134,10 +134,12 @@ impl Program {
         })
     }
 
+    /// Probe or runner.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
+    /// The processor architecture that it is built for.
     pub fn architecture(&self) -> Architecture {
         self.architecture
     }

@@ -74,6 +74,7 @@ impl PortSet {
             .all(|transport| self.ranges(*transport) == [WHOLE])
     }
 
+    /// Whether a port is in the set.
     pub fn contains(&self, port: Port) -> bool {
         let ranges = self.ranges(port.transport());
         let after = ranges.partition_point(|(first, _)| *first <= port.number());

@@ -45,6 +45,7 @@ pub use github::{Annotations, StepSummary};
 pub use json::json_schema;
 pub use reports::{OpenError, Reports, WriteError};
 pub use spec::{Output, ReportSpec, SpecError};
+pub use text::wrapped;
 pub use wording::explained;
 
 #[cfg(doc)]

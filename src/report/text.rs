@@ -146,7 +146,7 @@ pub(super) fn truncated(text: &str, columns: usize, unicode: bool) -> Cow<'_, st
 /// The text in lines of at most `columns`, broken at spaces; a longer word gets a line to itself.
 ///
 /// No line begins with `::`: GitHub's runner reads that as a command, however far it is indented.
-pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
+pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
     for word in text.split(' ').filter(|word| !word.is_empty()) {

@@ -116,6 +116,7 @@ impl Diagnostics {
         self.all.values()
     }
 
+    /// Whether there is neither an error nor a warning.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }

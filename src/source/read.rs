@@ -37,6 +37,7 @@ impl Span {
         }
     }
 
+    /// The file that it is in.
     pub fn file(self) -> FileId {
         self.file
     }
@@ -83,6 +84,7 @@ struct SourceFile {
 }
 
 impl Sources {
+    /// No files.
     pub fn new() -> Self {
         Self::default()
     }

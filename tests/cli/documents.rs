@@ -211,3 +211,31 @@ fn one_line_is_checked_without_a_file() {
             .complains(words);
     }
 }
+
+#[test]
+fn help_on_verdicts_lists_every_code_with_meaning_and_remedy() {
+    let help = ran(&mut watertight(["help", "verdicts"]));
+    help.ends(0);
+    let printed = ran(&mut watertight(["verdicts"]));
+    printed.ends(0);
+
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for text in [one_line(&help.out), one_line(&printed.out)] {
+        for reason in watertight::verdict::Reason::ALL {
+            let entry = format!(
+                "{} {} fix: {}",
+                reason.code(),
+                reason.meaning(),
+                reason.remedy()
+            );
+            assert!(text.contains(&entry), "{entry}");
+        }
+        for code in watertight::backend::kube::PreflightCode::ALL {
+            let entry = format!("{} {} fix: {}", code.name(), code.meaning(), code.remedy());
+            assert!(text.contains(&entry), "{entry}");
+        }
+        for tier in watertight::suite::RequiredTier::NAMES {
+            assert!(text.contains(&format!(" {tier} ")), "{tier}");
+        }
+    }
+}

@@ -14,7 +14,7 @@ use watertight::source::Sources;
 use watertight::suite::{self, Expected, SourceMode, Suite};
 use watertight::wire::{Request, Transport};
 
-/// a on node-1; b and c on node-2, behind Service s; b admits a by its labels, c admits everybody,
+/// a on node-1; b and c on node-2, behind Service s; b admits a by its labels, c admits every source,
 /// d is not isolated.
 const MANIFESTS: &str = "
 {apiVersion: v1, kind: Pod, metadata: {name: a, namespace: n, labels: {app: a}}, spec: {nodeName: node-1, containers: [{name: c, image: c}]}}
@@ -93,7 +93,7 @@ fn in_cluster(inventory: &Inventory, lines: &[&str]) -> Plan {
 }
 
 #[test]
-fn a_suites_settings_shape_requests_where_a_line_says_nothing_else() {
+fn suite_settings_apply_to_requests_of_lines_without_their_own() {
     let world = world("Cluster");
     let settings =
         "method: HEAD, headers: {X-Test: suite}, serverName: other.example, alpn: [http/1.1]";
@@ -166,7 +166,7 @@ fn pods_of(plan: &Plan, probes: &BTreeSet<ProbeId>) -> BTreeSet<String> {
 /// A pod that is sent from within is no new pod whose labels have to become known, and cannot be
 /// given a second probe that waits for longer.
 #[test]
-fn what_is_sent_from_within_a_pod_is_no_clones() {
+fn probe_within_a_pod_is_no_clone() {
     let plan = from_within();
     assert_eq!(
         pods_of(&plan, plan.ephemeral_probes()),
@@ -190,10 +190,10 @@ fn what_is_sent_from_within_a_pod_is_no_clones() {
         trust: vec![],
         heartbeat: Duration::from_secs(1),
     };
-    let told = probe_plans(&plan, &schedule, 0..plan.probes().len());
-    for (probe, told) in told.iter().enumerate() {
+    let wire_plans = probe_plans(&plan, &schedule, 0..plan.probes().len());
+    for (probe, wire_plan) in wire_plans.iter().enumerate() {
         assert_eq!(
-            told.idle_timeout.is_some(),
+            wire_plan.idle_timeout.is_some(),
             plan.ephemeral_probes().contains(&ProbeId(probe as u32))
         );
     }
@@ -201,7 +201,7 @@ fn what_is_sent_from_within_a_pod_is_no_clones() {
 
 /// Where clones are not enforced what they see is no evidence; what is sent from within still is.
 #[test]
-fn clones_are_discounted_and_what_is_sent_from_within_stands() {
+fn withdrawn_clones_leave_checks_from_within_pods() {
     let mut plan = from_within();
     plan.withdraw_checks_from_clones("not enforced here");
     let provability: Vec<bool> = plan
@@ -214,7 +214,7 @@ fn clones_are_discounted_and_what_is_sent_from_within_stands() {
 
 /// A new pod in the place of one that was sent from within is sent from within again.
 #[test]
-fn a_plan_made_again_keeps_who_is_sent_from_within() {
+fn replanned_plan_keeps_probes_within_pods() {
     let (mut plan, mut fresh) = (from_within(), from_within().into_parts());
     fresh.pod_uids.insert("n/b".into(), "another".into());
     let fresh = Plan::from_parts(fresh);
@@ -265,7 +265,7 @@ fn denied_host_on_443_is_tried_without_a_name_with_its_own_and_with_each_allowed
         BTreeSet::from([name("pay.example")]),
         "what is allowed is asked for by its name"
     );
-    // Each of them has somebody who can vouch for it.
+    // Each of them has a target control.
     for flow in &plan.checks()[0].flows {
         let target_controls = &plan.target_controls()[&plan.flow(*flow).to];
         assert!(
@@ -277,7 +277,7 @@ fn denied_host_on_443_is_tried_without_a_name_with_its_own_and_with_each_allowed
 }
 
 #[test]
-fn what_is_allowed_by_name_is_not_denied_in_disguise_by_everything_else() {
+fn everything_else_does_not_deny_an_allowed_name_by_address() {
     let mut suites = suites(&["n/Pod/a -> pay:443 allowed"]);
     suites[0].everything_else = Some(suites[0].lines[0].place.clone());
     let world = world("Cluster");
@@ -344,7 +344,7 @@ fn every_denied_flow_in_the_lab_has_something_that_can_cross_to_each_of_its_ends
 }
 
 #[test]
-fn only_an_answer_that_labels_admit_arms_a_clone() {
+fn only_an_answer_that_labels_admit_shows_the_identity_of_a_clone() {
     let world = world("Cluster");
     let lines = [
         "n/Pod/a -> n/Pod/b:80 allowed",
@@ -354,24 +354,24 @@ fn only_an_answer_that_labels_admit_arms_a_clone() {
     let plan = in_cluster(world.inventory(), &lines);
     let a = plan.flow(plan.checks()[0].flows[0]).probe;
     assert!(plan.created_probes().contains(&a));
-    let armed = &plan.policy_delay_flows()[&(a, "node-2".to_owned())];
+    let identity_flows = &plan.policy_delay_flows()[&(a, "node-2".to_owned())];
     assert!(
         plan.checks()[0]
             .flows
             .iter()
-            .all(|flow| armed.contains(flow)),
-        "{armed:?}"
+            .all(|flow| identity_flows.contains(flow)),
+        "{identity_flows:?}"
     );
-    // What crosses to the node's pods for want of a witness arms too, where labels admit it.
+    // A path control to the node's pods shows the identity too, where labels admit it.
     let to_b = |flow: &FlowId| matches!(&*plan.flow(*flow).target_kind, TargetKind::Pod { name, .. } if name == "b");
-    assert!(armed.iter().all(to_b), "{armed:?}");
+    assert!(identity_flows.iter().all(to_b), "{identity_flows:?}");
     let hold = |check: usize| plan.checks()[check].settings.hold.as_secs();
     assert_eq!(
         (hold(1), hold(2)),
         (3, 15),
         "nothing arms a clone towards the outside"
     );
-    // c admits everybody, so its answers say nothing of labels.
+    // c admits every source, so its answers say nothing of labels.
     let plan = in_cluster(
         world.inventory(),
         &[
@@ -392,7 +392,7 @@ fn only_an_answer_that_labels_admit_arms_a_clone() {
 }
 
 #[test]
-fn cluster_without_vantages_on_nodes_plans_none_and_asks_a_kubelet_for_nothing_but_a_handshake() {
+fn cluster_without_node_sources_plans_none_and_sends_a_kubelet_only_a_handshake() {
     let world = world("Cluster");
     let plan = in_cluster(
         world.inventory(),
@@ -440,7 +440,7 @@ fn replaced(inventory: &Inventory, pod: &str, uid: &str, new_address: bool) -> I
 }
 
 #[test]
-fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
+fn replanned_plan_keeps_unchanged_flows_and_adds_new_ones() {
     let world = world("Cluster");
     let lines = [
         "n/Pod/a -> n/Pod/b:80 denied",
@@ -475,7 +475,7 @@ fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
     );
     assert_eq!(renewal, Replanned::default());
 
-    // Another pod at the same address: the same flows, and they begin anew.
+    // Another pod at the same address: the same flows, and sampling restarts.
     let mut moved = first.clone();
     let renewal = moved.merge_replanned(&again(&replaced(world.inventory(), "b", "other", false)));
     assert_eq!(
@@ -532,7 +532,7 @@ fn plan_that_is_made_again_keeps_what_stands_and_adds_what_is_new() {
 }
 
 #[test]
-fn flow_that_needs_more_time_is_tried_by_a_probe_of_its_own() {
+fn flow_that_needs_more_time_gets_a_separate_probe() {
     let mut plan = in_lab(&[
         "n/Pod/a -> n/Pod/b:80 denied",
         "n/Pod/a -> n/Pod/c:80 allowed",
@@ -608,7 +608,7 @@ fn pods_on_windows_are_named_and_nothing_is_sent_from_there() {
 
 /// Ten workloads of which the last alone is admitted to the target: more than are tried blindly.
 #[test]
-fn whoever_policies_admit_is_tried_as_a_witness() {
+fn source_that_policies_admit_is_tried_as_a_control() {
     let mut text = String::new();
     for number in 0..10 {
         text.push_str(&format!(
@@ -621,7 +621,7 @@ fn whoever_policies_admit_is_tried_as_a_witness() {
             "---\n{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: t, namespace: n}}, spec: {{podSelector: {{matchLabels: {{app: t}}}}, policyTypes: [Ingress], ingress: [{rule}]}}}}\n"
         )
     };
-    let reference_pods = |rule: &str| {
+    let controls_for = |rule: &str| {
         let mut sources = Sources::new();
         let file = sources.add("m.yaml", format!("{text}{}", policy(rule)));
         let (manifests, problems) = read_manifests(&[file], &sources);
@@ -635,7 +635,7 @@ fn whoever_policies_admit_is_tried_as_a_witness() {
             "{}",
             problems.render_compact(&sources)
         );
-        // Neither nodes nor witnesses of the backend's own: only pods can vouch.
+        // Neither nodes nor reference pods: only pods can be controls.
         let none = ControlEndpoints {
             on_pods: None,
             on_nodes: None,
@@ -662,10 +662,10 @@ fn whoever_policies_admit_is_tried_as_a_witness() {
             .collect::<BTreeSet<String>>()
     };
     assert_eq!(
-        reference_pods("{from: [{podSelector: {matchLabels: {app: w9}}}]}"),
+        controls_for("{from: [{podSelector: {matchLabels: {app: w9}}}]}"),
         BTreeSet::from(["w9".to_owned()])
     );
-    // Where nobody is admitted, a few are tried all the same: enforcement may be another than is
-    // predicted.
-    assert!(reference_pods("").len() > 2);
+    // Where no source is admitted, a few are tried nevertheless: enforcement may differ from the
+    // prediction.
+    assert!(controls_for("").len() > 2);
 }

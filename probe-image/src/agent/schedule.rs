@@ -79,16 +79,13 @@ impl Iterator for Schedule {
         let next_tick = self
             .next_tick
             .filter(|tick| next_burst.is_none_or(|burst| tick < burst));
-        let at = match next_tick {
-            Some(tick) => {
-                self.next_tick = Some(tick + self.interval);
-                tick
-            }
-            None => {
-                let burst = self.bursts.pop_front()?;
-                self.last_burst = Some(burst);
-                burst
-            }
+        let at = if let Some(tick) = next_tick {
+            self.next_tick = Some(tick + self.interval);
+            tick
+        } else {
+            let burst = self.bursts.pop_front()?;
+            self.last_burst = Some(burst);
+            burst
         };
         Some(at * 1_000)
     }

@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-/// Number of events that one epoll_wait(2) returns.
+/// Number of events that one `epoll_wait(2)` returns.
 const EVENTS: usize = 64;
 
 /// An attempt in flight.

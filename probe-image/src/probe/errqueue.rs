@@ -59,12 +59,12 @@ fn read_entry(socket: &impl AsFd) -> Entry {
         return Entry::Other;
     };
     control_messages
-        .find_map(icmp_of)
+        .find_map(|message| icmp_of(&message))
         .map_or(Entry::Other, Entry::Icmp)
 }
 
 /// The ICMP message that a control message describes.
-fn icmp_of(message: ControlMessageOwned) -> Option<Icmp> {
+fn icmp_of(message: &ControlMessageOwned) -> Option<Icmp> {
     let (error, offender) = match message {
         ControlMessageOwned::Ipv4RecvErr(error, from) => (
             error,

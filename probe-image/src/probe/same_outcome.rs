@@ -84,13 +84,13 @@ mod tests {
     use super::*;
     use crate::wire::{Answer, Stage};
 
-    fn dns(records: [&str; 2]) -> Option<Box<DnsFacts>> {
-        Some(Box::new(DnsFacts {
+    fn dns(records: [&str; 2]) -> DnsFacts {
+        DnsFacts {
             server: None,
             name: "a".into(),
             rcode: Some(0),
             records: records.map(str::to_owned).to_vec(),
-        }))
+        }
     }
 
     #[test]
@@ -98,14 +98,14 @@ mod tests {
         let a = Observation {
             passed: vec![(Stage::FirstBytes, 1)],
             local_port: Some(1),
-            dns: dns(["x", "y"]),
+            dns: Some(Box::new(dns(["x", "y"]))),
             ..Observation::default()
         };
         let b = Observation {
             passed: vec![(Stage::FirstBytes, 2)],
             local_port: Some(2),
             peer: Some(([127, 0, 0, 1], 1).into()),
-            dns: dns(["y", "x"]),
+            dns: Some(Box::new(dns(["y", "x"]))),
             ..Observation::default()
         };
         assert!(same_outcome(&a, &b));
@@ -116,7 +116,7 @@ mod tests {
         });
         let others = [
             Observation {
-                dns: dns(["y", "z"]),
+                dns: Some(Box::new(dns(["y", "z"]))),
                 ..b.clone()
             },
             Observation {

@@ -113,15 +113,12 @@ pub(crate) async fn handshake(
         chain: Mutex::new(Vec::new()),
     });
     let connector = TlsConnector::from(Arc::new(config(parameters, &verifier)?));
-    let name = match &parameters.server_name {
-        Some(name) => name.clone(),
+    let name = parameters.server_name.clone().unwrap_or_else(|| {
         // rustls requires a name. It never sends an address (RFC 6066 §3).
-        None => {
-            let peer = stream.peer_addr();
-            let ip = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
-            ServerName::IpAddress(ip.into())
-        }
-    };
+        let peer = stream.peer_addr();
+        let ip = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
+        ServerName::IpAddress(ip.into())
+    });
     let result = timeout(limit, connector.connect(name, stream).into_fallible()).await;
 
     let session = match &result {

@@ -3,7 +3,7 @@
 //! Sets have one counter an element and are looked up just before a denied packet ends. On the
 //! source's node the key is the address that the source sent to, a Service's included, as
 //! connection tracking knows it there. The target's node never saw that address; there such packets
-//! are told apart by the hops that they have left, which the source's node lowered. So a pod tried
+//! are distinguished by the hops that they have left, which the source's node lowered. So a pod tried
 //! by its own address and through its Service has two counters.
 
 use super::dns::zone;

@@ -153,8 +153,8 @@ impl Facts {
     /// The facts from before the process entered a user namespace: inside it, `/proc` shows the
     /// limits of the new namespace instead of the machine's.
     pub fn of_machine() -> &'static Self {
-        static FACTS: OnceLock<Facts> = OnceLock::new();
-        FACTS.get_or_init(Self::read)
+        static MACHINE: OnceLock<Facts> = OnceLock::new();
+        MACHINE.get_or_init(Self::read)
     }
 
     /// Reads the facts from `/proc`; a value that cannot be read counts as absent.

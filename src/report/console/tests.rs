@@ -1,3 +1,5 @@
+//! The console, over the events of example runs.
+
 use super::page::MAX_PICTURES;
 use super::*;
 use crate::event::Summary;

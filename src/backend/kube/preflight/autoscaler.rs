@@ -1,6 +1,6 @@
 //! `HorizontalPodAutoscalers` that would count a clone.
 //!
-//! An autoscaler averages over every pod that its target's selector matches, whoever owns the pod
+//! An autoscaler averages over every pod that its target's selector matches, whatever owns the pod
 //! (`pkg/controller/podautoscaler/replica_calculator.go`). A pod without a request for the resource
 //! makes it stop scaling; an idle pod with a request lowers the average. So a clone that would be
 //! counted is refused unless the user accepts it.

@@ -54,7 +54,7 @@ fn main() {
                     5,
                     Duration::from_secs(30),
                 )
-                .await
+                .await;
             }
             "agent" => agent().await,
             other => println!("no part is called {other}"),

@@ -33,7 +33,7 @@
 //! | engine | model, inventory, plan, backend, verdict, event, wire |
 //! | app | model, source, suite, inventory, policy, plan, backend, engine, event, report, wire |
 //! | harness | source, suite, inventory, plan, backend, event, report, app, early_main |
-//! | cli | model, source, suite, inventory, policy, plan, backend, event, report, image, wire, app |
+//! | cli | model, source, suite, inventory, policy, plan, backend, event, verdict, report, image, wire, app |
 //!
 //! A row imports only from rows above it. `wire` is the agent's module of types
 //! ([`watertight_probe::wire`]). `tests/layering.rs` holds the table.

@@ -235,7 +235,7 @@ fn values(text: &str) -> Vec<(usize, usize)> {
 }
 
 /// The text with another word in the place of one of its words.
-fn with_word(text: &str, at: &Index, word: &str) -> String {
+fn with_word(text: &str, at: Index, word: &str) -> String {
     let all = words(text);
     if all.is_empty() {
         return text.to_owned();
@@ -273,7 +273,7 @@ fn edited(text: &str, edit: &Edit) -> String {
                 &text[to..]
             )
         }
-        Edit::Odd(at, odd) => with_word(text, at, odd.get::<&str>(&ODD)),
+        Edit::Odd(at, odd) => with_word(text, *at, odd.get::<&str>(&ODD)),
         Edit::Splice(at, length, put) => {
             let chars: Vec<char> = text.chars().collect();
             let start = at.index(chars.len() + 1);

@@ -219,7 +219,7 @@ async fn a_denied_packet_is_answered_by_icmp() {
             (3, 13)
         } else {
             (1, 1)
-        })
+        });
     })
     .await;
 }

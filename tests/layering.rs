@@ -146,7 +146,7 @@ fn tree(tokens: &[TokenTree], mut base: Vec<String>, found: &mut Vec<Vec<String>
                 for item in items.filter(|item| !item.is_empty()) {
                     match &item[0] {
                         TokenTree::Ident(word) if word == "self" => {
-                            tree(&item[1..], base.clone(), found)
+                            tree(&item[1..], base.clone(), found);
                         }
                         first => {
                             let base = base.iter().cloned().chain([first.to_string()]).collect();

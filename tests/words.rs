@@ -218,7 +218,7 @@ fn a_banned_word_is_found_within_an_identifier() {
 fn undocumented(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let tokens: TokenStream = text.parse().unwrap();
-    scan(tokens.into_iter().collect(), &mut found);
+    scan(&tokens.into_iter().collect::<Vec<_>>(), &mut found);
     found
 }
 
@@ -229,7 +229,7 @@ const ITEMS: [&str; 8] = [
 /// Words that may stand between `pub` and the item's keyword.
 const QUALIFIERS: [&str; 4] = ["async", "unsafe", "extern", "const"];
 
-fn scan(tokens: Vec<TokenTree>, found: &mut Vec<(usize, String)>) {
+fn scan(tokens: &[TokenTree], found: &mut Vec<(usize, String)>) {
     let mut documented = false;
     let mut at = 0;
 
@@ -251,7 +251,7 @@ fn scan(tokens: Vec<TokenTree>, found: &mut Vec<(usize, String)>) {
             }
             TokenTree::Group(group) => {
                 if group.delimiter() == Delimiter::Brace {
-                    scan(group.stream().into_iter().collect(), found);
+                    scan(&group.stream().into_iter().collect::<Vec<_>>(), found);
                 }
                 documented = false;
             }

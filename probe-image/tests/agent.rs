@@ -193,11 +193,11 @@ fn what_the_peer_does_after_the_handshake_is_reported() {
     ]));
     probe.bye();
 
-    let hung_up = observation(&probe, 1);
-    assert_eq!((hung_up.linger, &hung_up.stop), (Some(Linger::Fin), &None));
-    let greeted = observation(&probe, 2);
+    let closed = observation(&probe, 1);
+    assert_eq!((closed.linger, &closed.stop), (Some(Linger::Fin), &None));
+    let banner = observation(&probe, 2);
     assert_eq!(
-        (greeted.linger, stages(greeted)),
+        (banner.linger, stages(banner)),
         (Some(Linger::Bytes), vec![Stage::Connect, Stage::FirstBytes])
     );
     let reset = observation(&probe, 3);

@@ -45,9 +45,9 @@ pub(super) async fn resolve_hosts(
 
     if resolver == Resolver::Probe {
         match kube.resolve(inventory, &missing).await {
-            Ok(resolved) => {
-                missing.retain(|name| !resolved.contains_key(name));
-                inventory.hosts.extend(resolved);
+            Ok(hosts) => {
+                missing.retain(|name| !hosts.contains_key(name));
+                inventory.hosts.extend(hosts);
             }
             Err(why) => terminal.note(&format!(
                 "outside names are resolved where watertight runs, since {why}"

@@ -21,7 +21,7 @@ pub(crate) enum SuiteInput<'a> {
 /// The network to test in.
 #[derive(Debug, Clone)]
 pub(crate) enum Target {
-    Cluster(ClusterOptions),
+    Cluster(Box<ClusterOptions>),
     Lab(LabOptions),
     /// The test double: the lab's plan, with the attempts that a script file describes.
     Scripted {

@@ -26,7 +26,7 @@ pub(super) fn check(args: &CheckArgs, terminal: &Terminal) -> Result<ExitCode, E
     let input = SuiteInput::Line(&args.line);
     let target = match args.lab.options() {
         Some(lab) => Target::Lab(lab),
-        None => Target::Cluster(args.cluster.options()),
+        None => Target::Cluster(Box::new(args.cluster.options())),
     };
     let options = args.test.options(terminal)?;
     Ok(app::run::run(input, &target, &options, terminal))

@@ -34,7 +34,7 @@ pub(super) fn run(args: &RunArgs, terminal: &Terminal) -> Result<ExitCode, ExitC
 impl RunArgs {
     fn target(&self) -> Target {
         match (self.lab.options(), &self.scripted) {
-            (None, _) => Target::Cluster(self.cluster.options()),
+            (None, _) => Target::Cluster(Box::new(self.cluster.options())),
             (Some(lab), None) => Target::Lab(lab),
             (Some(lab), Some(script)) => Target::Scripted {
                 manifests: lab.manifests,

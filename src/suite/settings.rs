@@ -100,7 +100,7 @@ fn control(
         .and_then(|parsed| {
             let span = at.span(&parsed.range);
             let subject = names.resolve(&parsed.endpoint, span, &sources.place(span))?;
-            control_endpoint(name, span, subject, names)
+            control_endpoint(name, span, subject.as_ref(), names)
         });
 
     match resolved {
@@ -121,13 +121,13 @@ fn control(
 fn control_endpoint(
     name: &str,
     span: Span,
-    subject: Option<Subject>,
+    subject: Option<&Subject>,
     names: &Names,
 ) -> Result<Option<EndpointId>, Diagnostic> {
     let message = match subject {
         None => return Ok(None),
-        Some(Subject::Endpoint(id)) if can_send(&names.endpoint(id).locator) => {
-            return Ok(Some(id));
+        Some(Subject::Endpoint(id)) if can_send(&names.endpoint(*id).locator) => {
+            return Ok(Some(*id));
         }
         Some(Subject::Endpoint(_)) => {
             format!("{name} is outside the cluster and cannot be a control")

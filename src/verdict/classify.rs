@@ -171,9 +171,7 @@ fn names_a_server(request: &Request) -> bool {
 /// The refusal in an HTTP answer: a known deny signature, or another status than the line states.
 /// A 403 of the application itself is none, since the request arrived.
 fn http_refusal(flow: &Flow, status: Option<u16>, observation: &Observation) -> Option<Block> {
-    if flow.to.request.http().is_none() {
-        return None;
-    }
+    flow.to.request.http()?;
     let http = observation.http.as_deref()?;
     let signature = http_signature(http);
     let is_refusal = match status {

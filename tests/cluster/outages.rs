@@ -91,7 +91,7 @@ pub(crate) fn kubelet_and_containerd() {
 pub(crate) fn kubelet_for_good() {
     let (stopped, give) = std::sync::mpsc::channel();
     let said = long("10s", move || {
-        stopped.send(Stopped::component("node-2/kubelet")).unwrap()
+        stopped.send(Stopped::component("node-2/kubelet")).unwrap();
     });
     let stopped = give.recv().unwrap();
 

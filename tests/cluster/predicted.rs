@@ -166,7 +166,7 @@ pub(crate) fn enforced_as_predicted() {
                 (Some("denied"), "proven") => *decided.entry("denied").or_default() += 1,
                 (Some("allowed"), "violated") => *decided.entry("allowed").or_default() += 1,
                 (Some("allowed" | "denied"), "unproven") => {
-                    undecided.push(format!("{seed}: {check} {reason:?}"))
+                    undecided.push(format!("{seed}: {check} {reason:?}"));
                 }
                 _ => panic!(
                     "world {seed}: {check} was predicted {predicted:?} and is {verdict}\n{}",

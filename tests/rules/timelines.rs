@@ -325,8 +325,8 @@ fn heartbeat() -> Body {
     })
 }
 
-fn is_protocol_failure(failure: &Option<ProbeFailure>) -> bool {
-    matches!(failure, Some(ProbeFailure::Protocol(_)))
+fn is_protocol_failure(failure: Option<ProbeFailure>) -> bool {
+    failure.is_some_and(|failure| matches!(failure, ProbeFailure::Protocol(_)))
 }
 
 /// The number of the next line of the first probe after its hello and one line of each flow.
@@ -347,15 +347,15 @@ fn missing_lines_and_second_hellos_are_protocol_failures_and_late_lines_are_not(
         None
     );
     assert!(
-        is_protocol_failure(&failure(vec![(next + 1, 500_000, heartbeat())])),
+        is_protocol_failure(failure(vec![(next + 1, 500_000, heartbeat())])),
         "a missing line"
     );
     assert!(
-        is_protocol_failure(&failure(vec![(next, 3_200_000, heartbeat())])),
+        is_protocol_failure(failure(vec![(next, 3_200_000, heartbeat())])),
         "more than three seconds without a heartbeat"
     );
     assert!(
-        is_protocol_failure(&failure(vec![(
+        is_protocol_failure(failure(vec![(
             next,
             500_000,
             right_clock(true).hello(String::new())

@@ -118,7 +118,7 @@ impl Exercised {
             match (self.reasons.contains(reason.code()), excused) {
                 (false, None) => gaps.push(format!("reason {reason}: nothing came back with it")),
                 (true, Some((_, why))) => {
-                    gaps.push(format!("reason {reason} is reached, and excused: {why}"))
+                    gaps.push(format!("reason {reason} is reached, and excused: {why}"));
                 }
                 (true, None) | (false, Some(_)) => {}
             }
@@ -134,7 +134,7 @@ impl Exercised {
                         "stage {stage:?}: nothing {expected} was proven at it"
                     )),
                     (true, Some((_, why))) => {
-                        gaps.push(format!("stage {stage:?} is reached, and excused: {why}"))
+                        gaps.push(format!("stage {stage:?} is reached, and excused: {why}"));
                     }
                     (true, None) | (false, Some(_)) => {}
                 }

@@ -409,7 +409,7 @@ fn unproven_ones() -> Vec<Job> {
         mute.job(async |hand| {
             // What is left of its network has no address of this family.
             let off = || {
-                std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").expect("a sysctl")
+                std::fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").expect("a sysctl");
             };
             hand.sabotage.within(source("source"), off).await
         }),

@@ -81,6 +81,10 @@ pub(crate) fn stages(observation: &Observation) -> Vec<Stage> {
 }
 
 /// The stop of an attempt.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it is compared with Observation::stop"
+)]
 pub(crate) fn stop(stage: Stage, how: StopCause) -> Option<Stop> {
     Some(Stop { stage, how })
 }

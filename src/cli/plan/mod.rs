@@ -33,16 +33,13 @@ pub(super) struct PlanArgs {
 pub(super) fn plan(args: &PlanArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
     let input = SuiteInput::Files(&args.suites);
     let select = args.select.options();
-    let (plan, preview) = match args.lab.options() {
-        Some(lab) => {
-            let planned = lab::load(input, &lab.manifests, &select, terminal)?;
-            (planned.plan, None)
-        }
-        None => {
-            let cluster = args.cluster.options();
-            let (plan, preview) = cluster::plan(input, &cluster, &select, terminal)?;
-            (plan, Some(preview))
-        }
+    let (plan, preview) = if let Some(lab) = args.lab.options() {
+        let planned = lab::load(input, &lab.manifests, &select, terminal)?;
+        (planned.plan, None)
+    } else {
+        let cluster = args.cluster.options();
+        let (plan, preview) = cluster::plan(input, &cluster, &select, terminal)?;
+        (plan, Some(preview))
     };
 
     let verbose = args.select.verbose;

@@ -211,9 +211,9 @@ fn sorted(
                     && (sides.egress.contains(at) != sides.ingress.contains(at))
             });
         if is_one_side {
-            one_side.push(*port)
+            one_side.push(*port);
         } else {
-            others.push(*port)
+            others.push(*port);
         }
     }
     let deny = if near { Deny::Near } else { Deny::Far };

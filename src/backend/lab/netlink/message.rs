@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn attribute_past_its_length_field_is_noticed_through_every_nest() {
-        let longest = Attributes::new().bytes(1, &[0; 65_531]);
+        let longest = Attributes::new().bytes(1, &vec![0; 65_531]);
         assert!(!longest.too_long);
 
         let nested = Attributes::new().nest(2, &longest);

@@ -356,7 +356,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     fn ip(address: &str) -> IpAddr {
-        address.parse().unwrap()
+        address.parse().expect("an address")
     }
 
     #[test]

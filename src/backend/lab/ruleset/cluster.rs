@@ -147,7 +147,7 @@ fn read_peers(
             }
             // Blocks match addresses of pods too (`ClusterNetworkPolicyEgressPeer.networks`).
             ClusterPeer::Networks(blocks) => {
-                ranges.extend(blocks.iter().map(|block| (block.first(), block.last())))
+                ranges.extend(blocks.iter().map(|block| (block.first(), block.last())));
             }
             // Domain names are not resolved and match no address.
             ClusterPeer::DomainNames(_) => {}

@@ -18,7 +18,7 @@ impl Ranges {
                 // Without a next address the range ends at the end of the family and includes all
                 // that follow.
                 Some((_, end)) if next(*end).is_none_or(|next| first <= next) => {
-                    *end = last.max(*end)
+                    *end = last.max(*end);
                 }
                 _ => union.push((first, last)),
             }

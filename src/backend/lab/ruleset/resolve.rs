@@ -143,7 +143,7 @@ fn read_peers(
             (None, None, None) => return Err("a peer has nothing set".to_owned()),
             // Without namespaceSelector: the policy's namespace. With an empty one: all namespaces.
             (None, None, pods) => {
-                selections.push(select(index, own_namespace(policy), pods.as_ref())?)
+                selections.push(select(index, own_namespace(policy), pods.as_ref())?);
             }
             // Both in one item: matching pods in matching namespaces.
             (None, Some(namespaces), pods) => {

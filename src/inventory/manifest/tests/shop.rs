@@ -135,7 +135,7 @@ fn objects_of_several_files_are_read_together() {
     let origins: Vec<&str> = manifests
         .policies
         .iter()
-        .map(|policy| policy.origin())
+        .map(crate::inventory::policy::Policy::origin)
         .collect();
     assert_eq!(origins, ["shop/web.yaml:44", "shop/data.json:9"]);
     assert_eq!(

@@ -330,7 +330,7 @@ fn assert_loadable(rules: &NodeRuleset) {
                             chains.contains(to),
                             "{to} is not defined before {}",
                             chain.name
-                        )
+                        );
                     }
                     Statement::Dispatch { map, .. } => {
                         let map = rules
@@ -346,7 +346,7 @@ fn assert_loadable(rules: &NodeRuleset) {
                         );
                     }
                     Statement::Count(counter) => {
-                        assert!(counters.contains(counter.as_str()), "{counter}")
+                        assert!(counters.contains(counter.as_str()), "{counter}");
                     }
                     Statement::CountDeniedFlow(_)
                     | Statement::Return

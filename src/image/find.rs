@@ -93,10 +93,10 @@ fn candidates(kind: Kind, architecture: Architecture, executable: &Path) -> Vec<
         folder.join(format!("{name}-{architecture}")),
         folder.join(name),
     ];
-    // target/release/watertight, target/TRIPLE/release/watertight
+    // The profiles of ci/static: target/TRIPLE/probe, target/TRIPLE/dist.
     let built = match kind {
         Kind::Probe => "probe",
-        Kind::Runner => "release",
+        Kind::Runner => "dist",
     };
     for above in folder.ancestors().skip(1).take(2) {
         paths.extend(

@@ -151,7 +151,7 @@ pub(crate) fn suite(text: &str, arguments: &[&str]) -> Said {
             .flatten();
         all.filter_map(Value::as_str).map(str::to_owned).collect()
     };
-    let (images, leftovers) = (list("/run/probe/images"), list("/leftovers"));
+    let (images, leftovers) = (list("/run/probeImages"), list("/leftovers"));
     Said {
         predicted,
         images,

@@ -59,16 +59,25 @@ impl<'a> Evaluation<'a> {
         })
     }
 
+    /// The streaks of a flow that `selects` takes, in the order of their times.
+    fn timed_streaks(
+        self,
+        flow: FlowId,
+        selects: impl Fn(&Streak) -> bool,
+    ) -> impl Iterator<Item = TimedStreak<'a>> {
+        let streaks = self.evidence.flow(flow).streaks.iter();
+        streaks
+            .filter(move |streak| selects(streak))
+            .filter_map(move |streak| self.timed(flow, streak))
+    }
+
     /// The streaks of a flow that opened and passed `stage`.
     pub(super) fn successes(
         self,
         flow: FlowId,
         stage: Stage,
     ) -> impl Iterator<Item = TimedStreak<'a>> {
-        let streaks = self.evidence.flow(flow).streaks.iter();
-        streaks
-            .filter(move |streak| streak.opened_past(stage))
-            .filter_map(move |streak| self.timed(flow, streak))
+        self.timed_streaks(flow, move |streak| streak.opened_past(stage))
     }
 
     /// The streaks of a flow that passed `stage`, open or stopped after it.
@@ -77,10 +86,7 @@ impl<'a> Evaluation<'a> {
         flow: FlowId,
         stage: Stage,
     ) -> impl Iterator<Item = TimedStreak<'a>> {
-        let streaks = self.evidence.flow(flow).streaks.iter();
-        streaks
-            .filter(move |streak| streak.got_past(stage))
-            .filter_map(move |streak| self.timed(flow, streak))
+        self.timed_streaks(flow, move |streak| streak.got_past(stage))
     }
 
     /// Whether a flow opened and passed `stage` surely within a window.

@@ -3,15 +3,14 @@
 use crate::worlds;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use watertight::backend::lab::{Layout, Outside, World};
-use watertight::inventory::{Inventory, read_manifests};
+use watertight::backend::lab::{Outside, World};
+use watertight::inventory::Inventory;
 use watertight::plan::{
     BackendKind, BackendProperties, ControlEndpoints, FlowId, NodeEndpoint, Path, PathEnd, Plan,
     ProbeId, Provability, Replanned, Schedule, Selection, Source, TargetKind, Waits, probe_plans,
     resolve,
 };
-use watertight::source::Sources;
-use watertight::suite::{self, Expected, SourceMode, Suite};
+use watertight::suite::{Expected, SourceMode, Suite};
 use watertight::wire::{Request, Transport};
 
 /// a on node-1; b and c on node-2, behind Service s; b admits a by its labels, c admits every source,
@@ -33,21 +32,18 @@ const MANIFESTS: &str = "
 ";
 
 fn world(traffic: &str) -> World {
-    let mut sources = Sources::new();
-    let file = sources.add("m.yaml", MANIFESTS.replace("TRAFFIC", traffic));
-    let (manifests, problems) = read_manifests(&[file], &sources);
-    assert!(problems.is_empty(), "{}", problems.render_compact(&sources));
-    let host = |name: &str| Outside {
+    worlds::world(
+        MANIFESTS.replace("TRAFFIC", traffic),
+        &[host("pay.example"), host("bad.example")],
+    )
+}
+
+fn host(name: &str) -> Outside {
+    Outside {
         name: Some(name.to_owned()),
         address: None,
         ports: vec![(443, Transport::Tcp)],
-    };
-    World::place(
-        &manifests,
-        &[host("pay.example"), host("bad.example")],
-        Layout::default(),
-    )
-    .expect("a world")
+    }
 }
 
 fn suites(lines: &[&str]) -> Vec<Suite> {
@@ -57,18 +53,9 @@ fn suites(lines: &[&str]) -> Vec<Suite> {
 fn suites_with(settings: &str, lines: &[&str]) -> Vec<Suite> {
     let lines: String = lines.iter().map(|line| format!("    - {line}\n")).collect();
     let endpoints = "  endpoints:\n    s: {namespace: n, service: s}\n    pay: {host: pay.example}\n    bad: {host: bad.example}\n";
-    let text = format!(
+    worlds::suites(format!(
         "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{name: t}}\nspec:\n  settings: {{{settings}}}\n{endpoints}  expect:\n{lines}"
-    );
-    let mut sources = Sources::new();
-    let file = sources.add("s.yaml", text);
-    let (suites, problems) = suite::read(&[file], &sources);
-    assert!(
-        !problems.has_errors(),
-        "{}",
-        problems.render_compact(&sources)
-    );
-    suites
+    ))
 }
 
 fn in_lab(lines: &[&str]) -> Plan {
@@ -622,19 +609,11 @@ fn source_that_policies_admit_is_tried_as_a_control() {
         )
     };
     let controls_for = |rule: &str| {
-        let mut sources = Sources::new();
-        let file = sources.add("m.yaml", format!("{text}{}", policy(rule)));
-        let (manifests, problems) = read_manifests(&[file], &sources);
-        assert!(problems.is_empty(), "{}", problems.render_compact(&sources));
-        let world = World::place(&manifests, &[], Layout::default()).expect("a world");
-        let mut sources = Sources::new();
-        let file = sources.add("s.yaml", "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {name: t}\nspec: {expect: [n/Pod/w0 -> n/Pod/t:80 denied]}\n");
-        let (suites, problems) = suite::read(&[file], &sources);
-        assert!(
-            !problems.has_errors(),
-            "{}",
-            problems.render_compact(&sources)
+        let world = worlds::world(format!("{text}{}", policy(rule)), &[]);
+        let suites = worlds::suites(
+            "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {name: t}\nspec: {expect: [n/Pod/w0 -> n/Pod/t:80 denied]}\n",
         );
+
         // Neither nodes nor reference pods: only pods can be controls.
         let none = ControlEndpoints {
             on_pods: None,

@@ -2,7 +2,7 @@
 //!
 //! A suite states who may talk to whom. watertight sends real packets from the right places, judges
 //! what came back, and says for every line *proven*, *violated* or *unproven*. "It did not connect"
-//! is never taken for "the policy denied it": a deny that nothing contrasts with is not a pass.
+//! is never taken for "the policy denied it": a deny without a control is not a pass.
 //!
 //! ```text
 //!  files ── source ───────▶ tree with spans, diagnostics
@@ -11,7 +11,7 @@
 //!           policy ───────▶ predictions   what the policies say, without packets
 //!           plan ─────────▶ Plan          checks → flows, controls, rates; probes to launch
 //!           backend ──────▶ lines         what the network did, nothing more
-//!           engine ───────▶ evidence      folded, in time
+//!           engine ───────▶ evidence      collected, in time
 //!           verdict ──────▶ Verdict       pure function of (check, evidence)
 //!           event ────────▶ RunEvent      the only thing a report ever sees
 //!           report ───────▶ console, JUnit, JSON, JSON lines   and one exit code

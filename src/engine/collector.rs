@@ -8,8 +8,8 @@ use super::RunnerClock;
 use crate::backend::{Arrival, ProbeFault};
 use crate::plan::{FlowId, Plan, ProbeId};
 use crate::verdict::{
-    Cause, Clock, Evidence, FirstSuccess, FlowEvidence, MAX_WALL_ERROR_US, ProbeFailure, Reading,
-    StageTimes, read,
+    Cause, Clock, Evidence, FlowEvidence, MAX_WALL_ERROR_US, ProbeFailure, Reading, StageTimes,
+    SuccessfulAttempt, read,
 };
 use crate::wire::{self, Body, Fault, Heartbeat, Hello, Line, Sample};
 use std::time::Duration;
@@ -413,7 +413,7 @@ impl Collector {
         evidence.leak.opened(1, Some(sample.start));
         evidence.attempts = evidence.attempts.max(sample.attempt);
         evidence.first_success.get_or_insert_with(|| {
-            Box::new(FirstSuccess {
+            Box::new(SuccessfulAttempt {
                 attempt: sample.attempt,
                 start: sample.start,
                 who: sample

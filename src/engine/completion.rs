@@ -44,9 +44,11 @@ impl Completion {
         };
         let is_undone = match &judgement.verdict {
             Verdict::Unproven(_) => true,
-            Verdict::Violated(Violation::FirstSuccess { .. }) => false,
+            Verdict::Violated(Violation::DeniedFlowOpened { .. }) => false,
             Verdict::Proven
-            | Verdict::Violated(Violation::Shut { .. } | Violation::Unstable { .. }) => {
+            | Verdict::Violated(
+                Violation::AllowedFlowBlocked { .. } | Violation::Unstable { .. },
+            ) => {
                 matches!(self, Self::WatchGap(_))
             }
         };
@@ -65,7 +67,7 @@ impl Completion {
 mod tests {
     use super::*;
     use crate::plan::FlowId;
-    use crate::verdict::{FirstSuccess, Reach};
+    use crate::verdict::{Reach, SuccessfulAttempt};
     use std::time::Duration;
 
     fn watch_gap() -> WatchGap {
@@ -95,9 +97,9 @@ mod tests {
     #[test]
     fn watch_gap_leaves_no_unsettled_verdict_but_a_success_of_a_denied_flow() {
         let flow = FlowId(0);
-        let opened = Violation::FirstSuccess {
+        let opened = Violation::DeniedFlowOpened {
             flow,
-            first: FirstSuccess {
+            first: SuccessfulAttempt {
                 attempt: 1,
                 start: 0,
                 who: None,
@@ -105,7 +107,7 @@ mod tests {
             opened: 1,
             attempts: 1,
         };
-        let blocked = Verdict::Violated(Violation::Shut {
+        let blocked = Verdict::Violated(Violation::AllowedFlowBlocked {
             flow,
             block: None,
             contrast: None,

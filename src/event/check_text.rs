@@ -178,7 +178,7 @@ fn describe_violation(texts: &FlowTexts<'_>, violation: &Violation, result: &mut
     let (source, target) = (texts.sender(flow), texts.receiver(flow));
 
     match violation {
-        Violation::FirstSuccess {
+        Violation::DeniedFlowOpened {
             first,
             opened,
             attempts,
@@ -197,7 +197,7 @@ fn describe_violation(texts: &FlowTexts<'_>, violation: &Violation, result: &mut
                     .into(),
             );
         }
-        Violation::Shut {
+        Violation::AllowedFlowBlocked {
             block, contrast, ..
         } => {
             let cause = block
@@ -213,7 +213,7 @@ fn describe_violation(texts: &FlowTexts<'_>, violation: &Violation, result: &mut
             } else {
                 format!("{source} never got through to {target}: {cause}")
             };
-            result.contrast = Some(contrast_of_shut(texts, block.as_ref(), *contrast));
+            result.contrast = Some(contrast_of_blocked(texts, block.as_ref(), *contrast));
             result.next_step = Some(
                 "look for the policy that isolates the source or the target without a rule that \
                  admits this flow"
@@ -240,8 +240,8 @@ fn describe_violation(texts: &FlowTexts<'_>, violation: &Violation, result: &mut
     }
 }
 
-/// What tells an allowed flow that stayed shut from a broken target.
-fn contrast_of_shut(
+/// What tells an allowed flow that stayed blocked from a broken target.
+fn contrast_of_blocked(
     texts: &FlowTexts<'_>,
     block: Option<&Block>,
     control: Option<FlowId>,

@@ -25,7 +25,7 @@ pub(super) fn reports(
     for result in &judgement.flows {
         match &result.verdict {
             FlowVerdict::Denied(proof) => controls.add_proof(proof),
-            FlowVerdict::Violated(Violation::Shut {
+            FlowVerdict::Violated(Violation::AllowedFlowBlocked {
                 contrast: Some(contrast),
                 ..
             }) => controls.add(ControlRole::Target, *contrast, true),

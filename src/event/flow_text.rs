@@ -225,10 +225,10 @@ fn describe_allow(proof: &AllowProof) -> String {
 
 fn describe_violation(violation: &Violation, report: &FlowReport) -> String {
     match violation {
-        Violation::FirstSuccess {
+        Violation::DeniedFlowOpened {
             opened, attempts, ..
         } => format!("{opened} of {attempts} attempts opened"),
-        Violation::Shut { block, .. } => {
+        Violation::AllowedFlowBlocked { block, .. } => {
             let cause = block
                 .as_ref()
                 .map_or("no answer".to_owned(), describe_block);

@@ -67,10 +67,6 @@ pub struct ProbeId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowId(pub u32);
 
-/// A check of a run. The index into [`Plan::checks`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CheckId(pub u32);
-
 /// Everything that a run does: complete once [`resolve`] returns it.
 ///
 /// Three methods change it later: [`Plan::merge_replanned`] when the cluster changed,

@@ -116,7 +116,7 @@ fn judge_blocked(
             window,
         )?)
     };
-    Ok(Violation::Shut {
+    Ok(Violation::AllowedFlowBlocked {
         flow: id,
         block: stopped_at.block,
         contrast,

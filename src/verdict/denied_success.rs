@@ -2,7 +2,7 @@
 
 use super::controls::Evaluation;
 use super::reason::Reason;
-use super::timeline::{FirstSuccess, FlowEvidence};
+use super::timeline::{FlowEvidence, SuccessfulAttempt};
 use super::verdicts::{FlowVerdict, Unproven, Violation};
 use crate::plan::{Check, FlowId};
 use std::time::Duration;
@@ -44,7 +44,7 @@ fn judge_first_success(
     evaluation: Evaluation<'_>,
     check: &Check,
     id: FlowId,
-    first: &FirstSuccess,
+    first: &SuccessfulAttempt,
 ) -> DeniedSuccess {
     let evidence = evaluation.evidence.flow(id);
     match startup(evaluation, check, id, first) {
@@ -69,7 +69,7 @@ fn judge_first_success(
             )))
         }
         Startup::NotALeak => {
-            DeniedSuccess::Verdict(FlowVerdict::Violated(Violation::FirstSuccess {
+            DeniedSuccess::Verdict(FlowVerdict::Violated(Violation::DeniedFlowOpened {
                 flow: id,
                 first: first.clone(),
                 opened: evidence.opened,
@@ -112,7 +112,12 @@ enum Startup {
 /// node not let it in, then it gets through, then it is stopped. All of that is over within the
 /// grace. Successes with gaps between them may also be a lasting leak that shows in some attempts
 /// only: then so many attempts must be blocked afterwards as rule that out.
-fn startup(evaluation: Evaluation<'_>, check: &Check, id: FlowId, first: &FirstSuccess) -> Startup {
+fn startup(
+    evaluation: Evaluation<'_>,
+    check: &Check,
+    id: FlowId,
+    first: &SuccessfulAttempt,
+) -> Startup {
     let evidence = evaluation.evidence.flow(id);
     let leak = &evidence.leak;
     let is_new = evaluation

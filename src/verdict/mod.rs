@@ -75,7 +75,7 @@ pub use streak::{Outcome, StageTimes, Streak};
 pub use success_times::SuccessTimes;
 pub use target_control::ControlProof;
 pub use tiers::{AllowTier, DenyTier, tier_meaning};
-pub use timeline::{FirstSuccess, FlowEvidence, OutOfOrder};
+pub use timeline::{FlowEvidence, OutOfOrder, SuccessfulAttempt};
 pub use unusable::MAX_RESTARTS;
 pub use verdicts::{FlowVerdict, Unproven, Verdict, Violation};
 pub use waits::waits_needed;

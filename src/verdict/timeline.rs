@@ -36,10 +36,10 @@ pub struct FlowEvidence {
     /// evidence.
     pub cpu_starved: u32,
     /// The first success. Kept whatever follows: once is enough against a deny.
-    pub first_success: Option<Box<FirstSuccess>>,
+    pub first_success: Option<Box<SuccessfulAttempt>>,
     /// A success around the time at which the pod at either end was replaced: which pod answered
     /// which is not known.
-    pub ambiguous_success: Option<Box<FirstSuccess>>,
+    pub ambiguous_success: Option<Box<SuccessfulAttempt>>,
     /// Its successes as one leak, without those after its pod was gone.
     pub leak: Leak,
     /// `None` for most flows.
@@ -79,9 +79,9 @@ pub struct FlowEvidence {
     outcome_before_restart: Option<Box<Outcome>>,
 }
 
-/// The first success of a flow.
+/// An attempt of a flow that opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FirstSuccess {
+pub struct SuccessfulAttempt {
     /// The attempt's number.
     pub attempt: u32,
     /// Its start, the probe's own time.
@@ -120,7 +120,7 @@ impl FlowEvidence {
         }
 
         if matches!(reading, Reading::Open(_)) {
-            self.note_success(FirstSuccess {
+            self.note_success(SuccessfulAttempt {
                 attempt,
                 start,
                 who: who.map(str::to_owned),
@@ -148,7 +148,7 @@ impl FlowEvidence {
 
         self.catch_up_to(attempts)?;
         if matches!(outcome, Outcome::Read(Reading::Open(_))) {
-            self.note_success(FirstSuccess {
+            self.note_success(SuccessfulAttempt {
                 attempt: attempts,
                 start: last,
                 who: None,
@@ -273,7 +273,7 @@ impl FlowEvidence {
         self.cpu_starved = 0;
     }
 
-    fn note_success(&mut self, success: FirstSuccess) {
+    fn note_success(&mut self, success: SuccessfulAttempt) {
         let is_ambiguous = success.start < self.counts_from
             && self
                 .ambiguous_from

@@ -4,7 +4,7 @@ use super::allow_proof::AllowProof;
 use super::deny_proof::DenyProof;
 use super::reading::Block;
 use super::reason::Reason;
-use super::timeline::FirstSuccess;
+use super::timeline::SuccessfulAttempt;
 use crate::plan::FlowId;
 
 /// What a run says of one check.
@@ -37,16 +37,16 @@ pub enum FlowVerdict {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Violation {
     /// A denied flow opened.
-    FirstSuccess {
+    DeniedFlowOpened {
         flow: FlowId,
-        first: FirstSuccess,
+        first: SuccessfulAttempt,
         /// Number of its attempts that opened.
         opened: u32,
         /// Number of its attempts.
         attempts: u32,
     },
     /// An allowed flow stayed blocked.
-    Shut {
+    AllowedFlowBlocked {
         flow: FlowId,
         /// How it was blocked, the last time.
         block: Option<Block>,
@@ -70,8 +70,8 @@ impl Violation {
     /// The flow that shows it.
     pub fn flow(&self) -> FlowId {
         match self {
-            Self::FirstSuccess { flow, .. }
-            | Self::Shut { flow, .. }
+            Self::DeniedFlowOpened { flow, .. }
+            | Self::AllowedFlowBlocked { flow, .. }
             | Self::Unstable { flow, .. } => *flow,
         }
     }

@@ -40,7 +40,7 @@ fn allow_that_stays_blocked_while_another_source_gets_through_is_violated() {
         .every(PATH_CONTROL, 0, 10_500, 500, &open());
     assert!(matches!(
         scene.allow(),
-        Verdict::Violated(Violation::Shut {
+        Verdict::Violated(Violation::AllowedFlowBlocked {
             contrast: Some(TARGET_CONTROL),
             ..
         })
@@ -89,7 +89,7 @@ fn allow_refused_by_a_named_enforcer_is_violated_without_a_control() {
     scene.every(ALLOWED, 0, 10_500, 500, &refusal);
     assert!(matches!(
         scene.allow(),
-        Verdict::Violated(Violation::Shut { contrast: None, .. })
+        Verdict::Violated(Violation::AllowedFlowBlocked { contrast: None, .. })
     ));
 }
 
@@ -281,6 +281,6 @@ fn allow_that_only_our_own_faults_interrupt_is_unproven() {
     scene.attempt(ALLOWED, 12_500, open());
     assert!(matches!(
         scene.allow(),
-        Verdict::Violated(Violation::Shut { .. })
+        Verdict::Violated(Violation::AllowedFlowBlocked { .. })
     ));
 }

@@ -11,7 +11,7 @@ fn deny_that_opened_once_is_violated_without_any_control() {
         assert!(
             matches!(
                 scene.deny(),
-                Verdict::Violated(Violation::FirstSuccess {
+                Verdict::Violated(Violation::DeniedFlowOpened {
                     opened: 1,
                     attempts: 10,
                     ..
@@ -46,7 +46,7 @@ fn success_counts_after_more_streaks_than_are_kept() {
     }
     assert!(matches!(
         scene.deny(),
-        Verdict::Violated(Violation::FirstSuccess {
+        Verdict::Violated(Violation::DeniedFlowOpened {
             opened: 1,
             attempts: 61,
             ..
@@ -94,7 +94,7 @@ fn success_of_the_new_pod_known_by_a_heartbeat_is_a_violation() {
         .expect("in order");
     assert!(matches!(
         scene.deny(),
-        Verdict::Violated(Violation::FirstSuccess {
+        Verdict::Violated(Violation::DeniedFlowOpened {
             opened: 6,
             attempts: 9,
             ..
@@ -121,7 +121,7 @@ fn retired_after_success_at(millis: u64) -> Verdict {
 fn success_of_a_retired_flow_counts_only_before_its_pod_was_gone() {
     assert!(matches!(
         retired_after_success_at(500),
-        Verdict::Violated(Violation::FirstSuccess { flow: OTHER, .. })
+        Verdict::Violated(Violation::DeniedFlowOpened { flow: OTHER, .. })
     ));
     assert_eq!(
         reason(&retired_after_success_at(2_000)),
@@ -248,7 +248,7 @@ fn allow_that_stays_blocked_after_a_change_is_violated() {
     }
     assert!(matches!(
         scene.allow(),
-        Verdict::Violated(Violation::Shut { .. })
+        Verdict::Violated(Violation::AllowedFlowBlocked { .. })
     ));
 }
 

@@ -81,7 +81,7 @@ fn allow_of_a_request_sent_once_is_proven_by_one_success() {
     blocked.attempt(ALLOWED, 1_700, silence());
     assert!(matches!(
         blocked.allow(),
-        Verdict::Violated(Violation::Shut { .. })
+        Verdict::Violated(Violation::AllowedFlowBlocked { .. })
     ));
 }
 

@@ -138,7 +138,7 @@ fn startup_leak_of_a_clone_is_proven_with_its_length() {
 fn is_violated(scene: &Scene) -> bool {
     matches!(
         scene.deny(),
-        Verdict::Violated(Violation::FirstSuccess { .. })
+        Verdict::Violated(Violation::DeniedFlowOpened { .. })
     )
 }
 

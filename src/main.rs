@@ -8,8 +8,16 @@ fn main() -> ExitCode {
     if let Some(code) = watertight::early_main() {
         return code;
     }
-    let result = std::panic::catch_unwind(watertight::cli::main);
-    // The default hook has printed the panic's message; the code marks it as a defect of
-    // watertight.
-    result.unwrap_or(watertight::event::ExitCode::Defect).into()
+    exit_on_panic();
+    watertight::cli::main().into()
+}
+
+/// Makes a panic of any thread end the process with the code that marks a defect of watertight,
+/// after the default hook has printed its message.
+fn exit_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        std::process::exit(watertight::event::ExitCode::Defect.number().into());
+    }));
 }

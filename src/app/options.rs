@@ -115,6 +115,7 @@ impl RunOptions {
 pub(crate) struct SettingOverrides {
     pub(crate) settle: Option<Duration>,
     pub(crate) hold: Option<Duration>,
+    pub(crate) unknown_identity_hold: Option<Duration>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) attempt_timeout: Option<Duration>,
     pub(crate) attempts: Option<u32>,
@@ -135,6 +136,10 @@ impl SettingOverrides {
         let mut report = Map::new();
         report.insert("settle".to_owned(), milliseconds(self.settle));
         report.insert("hold".to_owned(), milliseconds(self.hold));
+        report.insert(
+            "unknownIdentityHold".to_owned(),
+            milliseconds(self.unknown_identity_hold),
+        );
         report.insert("timeout".to_owned(), milliseconds(self.timeout));
         report.insert(
             "attemptTimeout".to_owned(),
@@ -169,6 +174,9 @@ impl SettingOverrides {
     fn override_common(&self, settings: &mut Settings) {
         settings.settle = self.settle.or(settings.settle);
         settings.hold = self.hold.or(settings.hold);
+        settings.unknown_identity_hold = self
+            .unknown_identity_hold
+            .or(settings.unknown_identity_hold);
         settings.timeout = self.timeout.or(settings.timeout);
         settings.attempt_timeout = self.attempt_timeout.or(settings.attempt_timeout);
         settings.attempts = self.attempts.or(settings.attempts);

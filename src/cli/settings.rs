@@ -19,6 +19,9 @@ pub(super) struct SettingArgs {
     /// How long a deny is watched
     #[arg(long, value_name = "TIME", env = "WATERTIGHT_HOLD", value_parser = parse_duration)]
     hold: Option<Duration>,
+    /// How long a deny is watched where nothing shows that the labels of a new pod are known
+    #[arg(long, value_name = "TIME", env = "WATERTIGHT_UNKNOWN_IDENTITY_HOLD", value_parser = parse_duration)]
+    unknown_identity_hold: Option<Duration>,
     /// How long an allow may take to come up
     #[arg(long, value_name = "TIME", env = "WATERTIGHT_TIMEOUT", value_parser = parse_duration)]
     timeout: Option<Duration>,
@@ -48,6 +51,7 @@ impl SettingArgs {
         SettingOverrides {
             settle: self.settle,
             hold: self.hold,
+            unknown_identity_hold: self.unknown_identity_hold,
             timeout: self.timeout,
             attempt_timeout: self.attempt_timeout,
             attempts: self.attempts,

@@ -6,10 +6,10 @@ use super::{CheckRef, CheckResult, FlowReport, Latency, Outcome, ReasonText, con
 use crate::model::show_duration;
 use crate::plan::{FlowId, Plan};
 use crate::verdict::{
-    AllowProof, AllowTier, Block, DenyProof, DenyTier, Evidence, FlowVerdict, Judgement, Refusal,
-    Unproven, Verdict, Violation,
+    AllowProof, AllowTier, Block, DenyProof, DenyTier, Evidence, FlowEvidence, FlowVerdict,
+    Judgement, Reading, Refusal, Unproven, Verdict, Violation,
 };
-use crate::wire::StopCause;
+use crate::wire::{Stage, StopCause};
 use std::time::Duration;
 
 /// From this delay on, the text of a proven allow names it.
@@ -270,14 +270,23 @@ fn denied_elsewhere(texts: &FlowTexts<'_>, leak: FlowId) -> Option<String> {
         .position(|(other, evidence)| {
             other.to == leaking.to
                 && other.probe != leaking.probe
-                && evidence.blocked > 0
                 && evidence.opened == 0
+                && is_stopped_at_address(evidence)
         })?;
 
     Some(format!(
         "{} was stopped at the same address and port",
         texts.sender(FlowId(stopped as u32))
     ))
+}
+
+/// Whether a flow's attempts reached the network at the address and were stopped there: one that
+/// could not resolve the name, or was not sent, was not.
+fn is_stopped_at_address(evidence: &FlowEvidence) -> bool {
+    match evidence.latest() {
+        Some(Reading::Blocked(block)) => block.stage > Stage::Resolve,
+        Some(Reading::Open(_) | Reading::NotSent(_)) | None => false,
+    }
 }
 
 fn describe_unproven(texts: &FlowTexts<'_>, unproven: &Unproven, result: &mut CheckResult) {

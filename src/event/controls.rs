@@ -55,9 +55,7 @@ impl Controls<'_> {
         }
 
         if let Some(source) = proof.source() {
-            let (before, after) = source.flows();
-            self.add(ControlRole::Source, before, true);
-            self.add(ControlRole::Source, after, true);
+            self.add(ControlRole::Source, source.flow(), true);
         }
         for path in proof.paths().into_iter().flatten() {
             self.add(ControlRole::Path, path.flow(), true);

@@ -1,11 +1,13 @@
 //! One flow in words: its ends, its verdict, and what a proof rests on.
 
-use super::{FlowOutcome, FlowReport, SentAs, WindowReport, describe_request};
+use super::{
+    ControlRole, FlowOutcome, FlowReport, SentAs, WeakerControl, WindowReport, describe_request,
+};
 use crate::model::show_duration;
 use crate::plan::{Flow, FlowId, Plan, ProbeId, Source, TargetKind};
 use crate::verdict::{
     AllowProof, Block, ControlProof, DenyProof, Evidence, FlowResult, FlowVerdict, PathProof,
-    Refusal, SourceProof, Violation, describe_how,
+    Refusal, SourceProof, Violation, WeakerProof, describe_how,
 };
 use crate::wire::Stage;
 
@@ -65,6 +67,7 @@ impl FlowTexts<'_> {
             source_control: None,
             path_control: None,
             same_node_control: None,
+            weaker: Vec::new(),
             counter: None,
             answered_by: evidence.responders.keys().cloned().collect(),
         }
@@ -90,6 +93,7 @@ impl FlowTexts<'_> {
         report.path_control = proof
             .paths()
             .map(|paths| self.describe_path_controls(paths));
+        report.weaker = weaker_controls(proof.weaker());
         report.same_node_control = proof.same_node_control().map(|flow| self.sender(flow));
         report.counter = proof
             .counter()
@@ -111,17 +115,12 @@ impl FlowTexts<'_> {
     }
 
     fn describe_source_control(&self, source: &SourceProof) -> String {
-        let (before, after) = source.flows();
         let direction = if source.by_being_reached() {
             "was reached"
         } else {
             "opened"
         };
-        if before == after {
-            format!("{direction}: {}", self.ends(before))
-        } else {
-            format!("{direction}: {}; {}", self.ends(before), self.ends(after))
-        }
+        format!("{direction}: {}", self.ends(source.flow()))
     }
 
     fn describe_path_controls(&self, paths: &[PathProof]) -> String {
@@ -170,6 +169,23 @@ impl FlowTexts<'_> {
             TargetKind::Outside { name } => format!("{name}:{port}"),
         }
     }
+}
+
+/// The conditions that rest on weaker controls.
+fn weaker_controls(weaker: &WeakerProof) -> Vec<WeakerControl> {
+    [
+        (ControlRole::Target, &weaker.target),
+        (ControlRole::Source, &weaker.source),
+        (ControlRole::Path, &weaker.path),
+    ]
+    .into_iter()
+    .filter_map(|(role, because)| {
+        Some(WeakerControl {
+            role,
+            because: because.clone()?,
+        })
+    })
+    .collect()
 }
 
 /// A source, for people.

@@ -22,7 +22,7 @@ pub use exit::{ExitCode, Summary};
 pub use request::describe_request;
 pub use result::{
     CheckResult, ControlReport, ControlRole, FlowOutcome, FlowReport, Latency, Outcome, ReasonText,
-    SentAs, Transport, WindowReport,
+    SentAs, Transport, WeakerControl, WindowReport,
 };
 
 // Types of other modules that events hold: reports take them from here.

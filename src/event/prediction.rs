@@ -79,6 +79,7 @@ mod tests {
             source_control: None,
             path_control: None,
             same_node_control: None,
+            weaker: Vec::new(),
             counter: None,
             answered_by: Vec::new(),
             restarts: 0,

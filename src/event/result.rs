@@ -145,10 +145,23 @@ pub struct FlowReport {
     pub path_control: Option<String>,
     /// Which pod on the source's node got through.
     pub same_node_control: Option<String>,
+    /// What a deny's proof rests on that is weaker than a pod's control, since the policies admit no
+    /// stronger one.
+    pub weaker: Vec<WeakerControl>,
     /// The enforcer's packet counter.
     pub counter: Option<String>,
     /// The responders that answered, by the names they gave.
     pub answered_by: Vec<String>,
+}
+
+/// A control that is weaker than a pod's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WeakerControl {
+    /// What it shows.
+    pub role: ControlRole,
+    /// Why no stronger control could be required.
+    pub because: String,
 }
 
 /// The verdict on one flow.

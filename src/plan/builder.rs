@@ -5,7 +5,7 @@ use super::policy_delay;
 use super::rates::{rates, target_rates};
 use super::{
     BackendKind, BackendProperties, Check, Composite, Flow, FlowId, Path, Plan, PlanParts, ProbeId,
-    Source, SourceControls, SuiteRef, TargetKey, TargetKind, Waits,
+    Source, SourceControls, SuiteRef, TargetKey, TargetKind, Waits, WeakerControls,
 };
 use crate::inventory::Inventory;
 use crate::model::Family;
@@ -38,6 +38,8 @@ pub(super) struct Builder {
     /// Pods whose flows are sent from an ephemeral container: once any line asks for that, every
     /// flow of the pod is.
     pub(super) ephemeral: BTreeSet<Source>,
+    /// Denied flows for which weaker controls are enough.
+    pub(super) weaker_controls: BTreeMap<FlowId, WeakerControls>,
     pub(super) predicted: BTreeMap<FlowId, Expected>,
     pub(super) notes: Vec<String>,
     /// The probe of a source that still has room, and how many flows it has.
@@ -229,6 +231,7 @@ impl Builder {
             composites: self.composites,
             source_controls: self.source_controls,
             path_controls,
+            weaker_controls: self.weaker_controls,
             created_probes: created,
             ephemeral_probes: ephemeral,
             policy_delay_flows: BTreeMap::new(),

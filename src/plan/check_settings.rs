@@ -11,7 +11,8 @@ pub struct CheckSettings {
     pub settle: Duration,
     /// How long a deny is watched, from the first attempt to the last.
     pub hold: Duration,
-    /// The hold where the source is new and nothing shows that its labels are known.
+    /// The hold where the source is new and nothing shows that its labels are known. A shorter
+    /// `hold` does not lower it.
     pub unknown_identity_hold: Duration,
     /// How long a start-up leak of a created source may last, from its first attempt.
     pub grace: Duration,
@@ -58,6 +59,7 @@ impl CheckSettings {
         let lab = backend == BackendKind::Lab;
         let seconds =
             |in_lab, in_cluster| Duration::from_secs(if lab { in_lab } else { in_cluster });
+        let hold = settings.hold.unwrap_or(seconds(2, 3));
         let required_tier = match expected {
             Expected::Denied => settings
                 .required_tier
@@ -70,8 +72,10 @@ impl CheckSettings {
         };
         Self {
             settle: settings.settle.unwrap_or(seconds(0, 1)),
-            hold: settings.hold.unwrap_or(seconds(2, 3)),
-            unknown_identity_hold: settings.hold.unwrap_or(seconds(2, 15)),
+            hold,
+            unknown_identity_hold: settings
+                .unknown_identity_hold
+                .unwrap_or_else(|| hold.max(seconds(2, 15))),
             grace: seconds(0, 10),
             timeout: settings.timeout.unwrap_or(seconds(10, 60)),
             attempts: settings.attempts.unwrap_or(MIN_ATTEMPTS),

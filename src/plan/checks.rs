@@ -5,7 +5,7 @@ use super::builder::Builder;
 use super::endpoints::{
     EndpointKind, PodPort, ResolvedEndpoint, ResolvedPort, resolve_endpoint, suffix,
 };
-use super::request::{RequestSpec, request_spec, url_port};
+use super::request::{RequestSpec, handshake_instead, request_spec, url_port};
 use super::resolve::{PlanDiagnostic, Selection};
 use super::{
     BackendKind, Check, CheckSettings, FlowId, LineRef, Provability, Scope, Source, TargetKey,
@@ -482,6 +482,11 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
                         .builder
                         .flow(&source, other, target_kind.clone(), opens_at);
                     flows.push(flow);
+                }
+                if spec.expected == Expected::Denied && key.once {
+                    let (handshake, stage) = handshake_instead(&key);
+                    let target_kind = target_kind.clone();
+                    flows.push(self.builder.flow(&source, handshake, target_kind, stage));
                 }
                 flows.push(self.builder.flow(&source, key, target_kind, opens_at));
             }

@@ -28,6 +28,7 @@ mod rates;
 mod replan;
 mod request;
 mod resolve;
+mod strength;
 mod sweep;
 mod transport;
 
@@ -51,6 +52,7 @@ pub use rates::{Rate, rate_of};
 pub use replan::Replanned;
 pub use request::url_port;
 pub use resolve::{PlanDiagnostic, PlanError, Selection, resolve};
+pub use strength::{ControlStrength, WeakerControls};
 pub use sweep::{METADATA, METADATA_PORT};
 pub use transport::{model_transport, wire_transport};
 

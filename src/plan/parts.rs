@@ -2,7 +2,7 @@
 
 use super::{
     Check, Composite, Coverage, Flow, FlowId, Path, Plan, ProbeId, Rate, Source, SourceControls,
-    SuiteRef, TargetKey,
+    SuiteRef, TargetKey, WeakerControls,
 };
 use crate::model::Family;
 use crate::suite::Expected;
@@ -42,6 +42,8 @@ pub struct PlanParts {
     pub source_controls: BTreeMap<(ProbeId, Family, wire::Transport), SourceControls>,
     /// The flows that take each path.
     pub path_controls: BTreeMap<Path, Vec<FlowId>>,
+    /// Denied flows for which weaker controls are enough, since the policies admit no stronger ones.
+    pub weaker_controls: BTreeMap<FlowId, WeakerControls>,
     /// The probes whose pods this run creates.
     pub created_probes: BTreeSet<ProbeId>,
     /// The probes that run as ephemeral containers, within the pods whose identity they have.

@@ -3,10 +3,10 @@
 use super::check_settings::MIN_DEADLINE;
 use super::composite;
 use super::rates::{INTERVAL, accepted, rate_of};
-use super::{Check, CheckSettings, Flow, FlowId, Plan, ProbeId, Rate, Source};
+use super::{Check, CheckSettings, Flow, FlowId, Path, Plan, ProbeId, Rate, Source};
 use crate::suite::Expected;
 use crate::wire::{self, Deadlines, IdleTimeout, Pace, Target};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -46,9 +46,9 @@ const SECOND_BURST_MS: u32 = 1_000;
 /// Time between two attempts of a sweep: 200 a second.
 const SWEEP_STEP_MS: u32 = 5;
 
-/// A sweep waits so long after the start of a new pod: before, the pod's labels may not be known
-/// everywhere, and a success may be a start-up leak.
-const SWEEP_AFTER_MS: u32 = 10_000;
+/// What is tried only once waits so long after the start of a new pod, the default grace: before,
+/// the pod's labels may not be known everywhere, and a success may be a start-up leak.
+const ONCE_AFTER_GRACE_MS: u32 = 10_000;
 
 /// A request that may be sent only once is sent so long after the first attempts of the others.
 const ONCE_AFTER_MS: u32 = 1_500;
@@ -134,6 +134,8 @@ struct Pacing<'p> {
     usages: BTreeMap<FlowId, Usage>,
     /// Milliseconds between two attempts of a composite's flows through its Service.
     composite_intervals: BTreeMap<FlowId, u32>,
+    /// The flows that are controls of denied flows.
+    controls: BTreeSet<FlowId>,
     /// Attempts of each probe that are made only once, so far.
     swept: Vec<u32>,
 }
@@ -151,6 +153,7 @@ impl<'p> Pacing<'p> {
             plan,
             usages: usages(plan),
             composite_intervals,
+            controls: controls_of_denied_flows(plan),
             swept: vec![0; plan.probes().len()],
         }
     }
@@ -187,7 +190,9 @@ impl<'p> Pacing<'p> {
             return once_at(usage.start_ms + self.delay_of_single_attempt(flow, usage));
         }
 
-        let accepted = accepted(self.plan, flow, usage.checked);
+        // A control goes on until the last check that needs it is judged.
+        let is_capped = usage.checked && !self.controls.contains(&id);
+        let accepted = accepted(self.plan, flow, is_capped);
         if let Some(interval_ms) = self.composite_intervals.get(&id) {
             return single_attempts(usage.start_ms, *interval_ms, accepted);
         }
@@ -211,20 +216,61 @@ impl<'p> Pacing<'p> {
 
     /// How long after its start a flow is tried that is tried only once.
     fn delay_of_single_attempt(&mut self, flow: &Flow, usage: Usage) -> u32 {
-        if flow.to.request.http().is_some() {
+        let policy_delay = if self.plan.created_probes().contains(&flow.probe) {
+            ONCE_AFTER_GRACE_MS
+        } else {
+            0
+        };
+        if usage.checked {
             // In the middle of what the controls and the source's own flows show.
-            return usage.settle_ms + ONCE_AFTER_MS;
+            return policy_delay.max(usage.settle_ms + ONCE_AFTER_MS);
         }
 
         let swept = &mut self.swept[flow.probe.0 as usize];
         *swept += 1;
-        let policy_delay = if self.plan.created_probes().contains(&flow.probe) {
-            SWEEP_AFTER_MS
-        } else {
-            0
-        };
         policy_delay + *swept * SWEEP_STEP_MS
     }
+}
+
+/// The flows that may be controls of denied flows.
+fn controls_of_denied_flows(plan: &Plan) -> BTreeSet<FlowId> {
+    let denied = plan
+        .checks()
+        .iter()
+        .filter(|check| check.expected == Expected::Denied)
+        .flat_map(|check| &check.flows)
+        .map(|flow| plan.flow(*flow));
+    let mut targets = BTreeSet::new();
+    let mut sources = BTreeSet::new();
+    let mut paths = BTreeSet::new();
+    for flow in denied {
+        targets.insert(&*flow.to);
+        sources.insert((flow.probe, flow.family(), flow.to.transport));
+        let from = plan.source(flow.probe).node();
+        paths.extend(flow.target_kind.path_ends(flow).into_iter().map(|to| Path {
+            from: from.map(str::to_owned),
+            to,
+            family: flow.family(),
+        }));
+    }
+
+    let of_targets = targets
+        .into_iter()
+        .filter_map(|target| plan.target_controls().get(target))
+        .flatten();
+    let of_sources = sources
+        .iter()
+        .filter_map(|source| plan.source_controls().get(source))
+        .flat_map(|controls| &controls.allowed);
+    let of_paths = paths
+        .iter()
+        .filter_map(|path| plan.path_controls().get(path))
+        .flatten();
+    of_targets
+        .chain(of_sources)
+        .chain(of_paths)
+        .copied()
+        .collect()
 }
 
 /// A single attempt.
@@ -314,10 +360,26 @@ fn floor_of(plan: &Plan, check: &Check) -> Duration {
     let settings = &check.settings;
     let rate = slowest(plan, check);
 
-    settings.settle
+    let repeated = settings.settle
         + rate.time_for(settings.attempts, settings.hold)
         + settings.attempt_timeout.max(longest_wait(plan, check))
-        + INTERVAL
+        + INTERVAL;
+    repeated.max(time_of_single_attempt(plan, check))
+}
+
+/// The time until a check's request that is sent only once is over; zero where there is none.
+fn time_of_single_attempt(plan: &Plan, check: &Check) -> Duration {
+    let mut once = check
+        .flows
+        .iter()
+        .map(|id| plan.flow(*id))
+        .filter(|flow| flow.to.once);
+    let waits_for_grace = once.any(|flow| plan.created_probes().contains(&flow.probe));
+    if waits_for_grace {
+        Duration::from_millis(ONCE_AFTER_GRACE_MS.into()) + check.settings.attempt_timeout
+    } else {
+        Duration::ZERO
+    }
 }
 
 /// The longest deadline of a check that was raised because a control took long.

@@ -134,6 +134,21 @@ pub fn rate_of(plan: &Plan, flow: &Flow, checked: bool) -> Rate {
     own.slower(of_target).slower(least)
 }
 
+impl Plan {
+    /// The time between two attempts of a flow, as far as caps of its probe and target say.
+    pub fn interval_of(&self, id: FlowId) -> Duration {
+        let flow = self.flow(id);
+        let of_probe = self.rates().get(flow.probe.0 as usize);
+        let of_target = self.target_rates().get(&*flow.to);
+        of_probe
+            .into_iter()
+            .chain(of_target)
+            .map(|rate| rate.interval)
+            .max()
+            .unwrap_or(INTERVAL)
+    }
+}
+
 /// The rates of targets that more flows of checks go to than the cap of attempts a second allows.
 pub(super) fn target_rates(
     backend: BackendKind,

@@ -71,6 +71,9 @@ impl Plan {
             .cloned()
             .unwrap_or_default();
         self.copy_source_controls(probe, (family, transport), &source_controls);
+        if let Some(weaker) = self.parts.weaker_controls.get(&id).cloned() {
+            self.parts.weaker_controls.insert(new, weaker);
+        }
         for check in &mut self.parts.checks {
             if let Some(place) = check.flows.iter_mut().find(|flow| **flow == id) {
                 *place = new;
@@ -285,6 +288,16 @@ impl<'p> Merge<'p> {
             .map(|(path, flows)| (path.clone(), self.ids_of(flows)))
             .collect();
 
+        for (flow, weaker) in &self.fresh.parts.weaker_controls {
+            let id = self.ids[flow.0 as usize];
+            self.plan.parts.weaker_controls.insert(id, weaker.clone());
+        }
+        for (flow, id) in self.ids.iter().enumerate() {
+            let flow = FlowId(flow as u32);
+            if !self.fresh.parts.weaker_controls.contains_key(&flow) {
+                self.plan.parts.weaker_controls.remove(id);
+            }
+        }
         for (flow, expected) in self.fresh.predicted() {
             self.plan
                 .parts

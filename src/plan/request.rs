@@ -1,8 +1,8 @@
 //! The request that a check sends: chosen by its line, its port and the backend.
 
-use super::BackendKind;
 use super::endpoints::{EndpointKind, ResolvedEndpoint, ResolvedPort};
 use super::transport::wire_transport;
+use super::{BackendKind, TargetKey};
 use crate::model::Transport;
 use crate::suite::{PortRef, RequiredTier, Scheme, Settings, Url};
 use crate::wire::{self, Http, Request, Stage, Tls};
@@ -54,6 +54,21 @@ impl RequestSpec {
 
 /// Milliseconds after a bare handshake in which a proxy that answered for the target would hang up.
 const LINGER_MS: u32 = 250;
+
+/// A handshake with the address and port of a request that may be sent only once, and the stage at
+/// which it opens. Handshakes may be repeated, and so prove a deny.
+pub(super) fn handshake_instead(key: &TargetKey) -> (TargetKey, Stage) {
+    let request = Request::Connect {
+        linger_ms: LINGER_MS,
+    };
+    let stage = request.opens_at(key.transport);
+    let handshake = TargetKey {
+        request,
+        once: false,
+        ..key.clone()
+    };
+    (handshake, stage)
+}
 
 /// The name asked of a DNS server when the suite gives none: every Kubernetes cluster has it.
 pub(super) const DNS_CONTROL_NAME: &str = "kubernetes.default.svc.cluster.local";

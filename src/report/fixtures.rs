@@ -167,6 +167,7 @@ fn flow(
         source_control: None,
         path_control: None,
         same_node_control: None,
+        weaker: Vec::new(),
         counter: None,
         answered_by: Vec::new(),
     }

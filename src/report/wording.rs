@@ -178,9 +178,14 @@ pub(super) fn proof_basis(flow: &FlowReport) -> Vec<(&'static str, &str)> {
         ("same-node control", &flow.same_node_control),
         ("counter", &flow.counter),
     ];
+    let weaker = flow
+        .weaker
+        .iter()
+        .map(|control| ("weaker control", control.because.as_str()));
     basis
         .into_iter()
         .filter_map(|(label, text)| Some((label, text.as_deref()?)))
+        .chain(weaker)
         .collect()
 }
 

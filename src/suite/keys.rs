@@ -230,6 +230,7 @@ macro_rules! with_settings {
             $($field,)*
             optional("settle", DURATION, "wait before the hold", "1s"),
             optional("hold", DURATION, "how long a deny is watched", "3s"),
+            optional("unknownIdentityHold", DURATION, "the hold where nothing shows that the labels of a new pod are known", "15s"),
             optional("timeout", DURATION, "how long an allow may take to come up", "60s"),
             optional("attempts", Shape::Scalar(Form::Integer(1, 100_000)), "the least number of attempts for a deny", "6"),
             optional("attemptTimeout", DURATION, "how long one attempt may take to connect", "1.3s"),

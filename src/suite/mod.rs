@@ -296,6 +296,8 @@ pub struct Settings {
     pub settle: Option<Duration>,
     /// How long a deny is watched.
     pub hold: Option<Duration>,
+    /// How long a deny is watched where nothing shows that the labels of a new pod are known.
+    pub unknown_identity_hold: Option<Duration>,
     /// How long an allow may take to come up.
     pub timeout: Option<Duration>,
     /// The least number of attempts for a deny.
@@ -335,6 +337,7 @@ impl Settings {
         Self {
             settle: line.settle.or(suite.settle),
             hold: line.hold.or(suite.hold),
+            unknown_identity_hold: line.unknown_identity_hold.or(suite.unknown_identity_hold),
             timeout: line.timeout.or(suite.timeout),
             attempts: line.attempts.or(suite.attempts),
             attempt_timeout: line.attempt_timeout.or(suite.attempt_timeout),

@@ -38,6 +38,7 @@ fn set(settings: &mut Settings, key: &str, value: &Node) -> bool {
     match key {
         "settle" => settings.settle = duration(value),
         "hold" => settings.hold = duration(value),
+        "unknownIdentityHold" => settings.unknown_identity_hold = duration(value),
         "timeout" => settings.timeout = duration(value),
         "attemptTimeout" => settings.attempt_timeout = duration(value),
         "attempts" => settings.attempts = text(value).and_then(|text| text.parse().ok()),

@@ -2,9 +2,10 @@
 
 use super::allow_proof::AllowProof;
 use super::controls::Evaluation;
+use super::policy_delay::{IdentityKnown, grace, identity_known};
 use super::reading::{Block, Reading, Refusal, Success};
 use super::reason::Reason;
-use super::stability::Stability;
+use super::stability::{Loss, Stability};
 use super::streak::{Outcome, Streak};
 use super::tiers::AllowTier;
 use super::timeline::FlowEvidence;
@@ -14,6 +15,7 @@ use super::window::Window;
 use super::wording::describe_how;
 use crate::plan::{CheckSettings, FlowId};
 use crate::wire::Stage;
+use std::time::Duration;
 
 /// The number of attempts after a flow was up from which on a share of losses counts.
 const MIN_ATTEMPTS_FOR_SHARE: u32 = 20;
@@ -34,40 +36,138 @@ pub(super) fn judge_allowed(
             Err(unproven) => FlowVerdict::Unproven(unproven),
         };
     };
-    match evidence.stability.as_deref() {
-        Some(stability) if is_unstable(stability) => judge_unstable(evaluation, id, stability),
-        Some(_) | None => FlowVerdict::Allowed(proof),
+    let Some(stability) = evidence.stability.as_deref() else {
+        return FlowVerdict::Allowed(proof);
+    };
+    let counts_from = counts_from(evaluation, settings, id);
+    let losses = losses_since(evaluation, id, stability, counts_from);
+    if losses.is_unstable() {
+        return judge_unstable(evaluation, id, &losses);
+    }
+    if let Some(from) = counts_from
+        && !succeeded_since(evaluation, id, stability, from)
+    {
+        let detail = "it opened while the source was new, when policies may not apply to it yet: a success after that is missing";
+        return FlowVerdict::Unproven(Unproven::for_now(id, Reason::TooFewAttempts, detail));
+    }
+    FlowVerdict::Allowed(proof)
+}
+
+/// The moment from which a success proves an allow, microseconds of the run; `None` where the source
+/// existed before the run.
+///
+/// Policies may not apply yet to a pod that the run created: until then it may get through to what
+/// will be denied. That time is over after settle and the policy delay, or the grace where the
+/// policy delay is unknown.
+fn counts_from(evaluation: Evaluation<'_>, settings: &CheckSettings, id: FlowId) -> Option<i64> {
+    let hello = evaluation.moment(id, 0)?.latest;
+    let settled = hello.saturating_add(micros(settings.settle));
+    match identity_known(evaluation, id) {
+        IdentityKnown::Always => None,
+        IdentityKnown::From(at) => Some(settled.max(at)),
+        IdentityKnown::NotShown => {
+            let grace = grace(evaluation, settings);
+            Some(settled.max(hello.saturating_add(micros(grace))))
+        }
     }
 }
 
-/// Whether two attempts were lost in a row, or more than 5 % of many.
-fn is_unstable(stability: &Stability) -> bool {
-    let Stability {
-        attempts_since,
-        lost,
-        longest_loss,
-        ..
-    } = *stability;
-    longest_loss >= 2 || (attempts_since >= MIN_ATTEMPTS_FOR_SHARE && lost * 20 > attempts_since)
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn succeeded_since(
+    evaluation: Evaluation<'_>,
+    id: FlowId,
+    stability: &Stability,
+    from: i64,
+) -> bool {
+    stability
+        .last_success
+        .and_then(|start| evaluation.moment(id, start))
+        .is_some_and(|moment| moment.earliest >= from)
+}
+
+/// The losses of a flow that was up, as far as they count.
+struct Losses {
+    series: Vec<Loss>,
+    lost: u32,
+    attempts: u32,
+}
+
+impl Losses {
+    /// Whether two attempts were lost in a row, or more than 5 % of many.
+    fn is_unstable(&self) -> bool {
+        let longest = self.series.iter().map(|loss| loss.attempts).max();
+        longest >= Some(2)
+            || (self.attempts >= MIN_ATTEMPTS_FOR_SHARE && self.lost * 20 > self.attempts)
+    }
+}
+
+/// The losses of a flow, without those that were over before its successes count: a new pod may
+/// open at first, be stopped, and be admitted once its identity is known.
+fn losses_since(
+    evaluation: Evaluation<'_>,
+    id: FlowId,
+    stability: &Stability,
+    counts_from: Option<i64>,
+) -> Losses {
+    let Some(from) = counts_from else {
+        return Losses {
+            series: stability.losses.clone(),
+            lost: stability.lost,
+            attempts: stability.attempts_since,
+        };
+    };
+    let (early, series): (Vec<Loss>, Vec<Loss>) = stability.losses.iter().partition(|loss| {
+        let ended = evaluation.moment(id, loss.to);
+        loss.is_over && ended.is_some_and(|ended| ended.latest < from)
+    });
+    let lost_early: u32 = early.iter().map(|loss| loss.attempts).sum();
+    Losses {
+        series,
+        lost: stability.lost.saturating_sub(lost_early),
+        attempts: stability.attempts_since.saturating_sub(lost_early),
+    }
 }
 
 /// Judges a flow that came up and did not stay up: violated if the target answered another source
-/// in the same window.
-fn judge_unstable(evaluation: Evaluation<'_>, id: FlowId, stability: &Stability) -> FlowVerdict {
-    let (lost, of) = (stability.lost, stability.attempts_since);
-    let contrast = attempted_window(evaluation, id)
-        .and_then(|window| contrast(evaluation, id, Stage::Connect, window));
-    if contrast.is_none() {
+/// while its attempts were lost. What the controls lost as well was the target's own outage.
+fn judge_unstable(evaluation: Evaluation<'_>, id: FlowId, losses: &Losses) -> FlowVerdict {
+    let stage = evaluation.plan.flow(id).opens_at;
+    let own = |loss: &Loss| {
+        let (from, to) = (
+            evaluation.moment(id, loss.from)?,
+            evaluation.moment(id, loss.to)?,
+        );
+        let window = Window {
+            from,
+            to,
+            attempts: loss.attempts,
+        };
+        contrast(evaluation, id, stage, window)?;
+        Some(*loss)
+    };
+    let series: Vec<Loss> = losses.series.iter().filter_map(own).collect();
+    let own_losses = Losses {
+        lost: series.iter().map(|loss| loss.attempts).sum(),
+        series,
+        attempts: losses.attempts,
+    };
+
+    let (lost, of) = (losses.lost, losses.attempts);
+    if !own_losses.is_unstable() {
         let detail = format!(
-            "it came up, then {lost} of {of} attempts were lost, and no other source shows that the target was alive"
+            "it came up, then {lost} of {of} attempts were lost, and no other source got through at that time"
         );
         return FlowVerdict::Unproven(Unproven::for_now(id, Reason::TargetUnreachable, detail));
     }
+    let in_a_row = own_losses.series.iter().map(|loss| loss.attempts).max();
     FlowVerdict::Violated(Violation::Unstable {
         flow: id,
-        lost,
+        lost: own_losses.lost,
         of,
-        in_a_row: stability.longest_loss,
+        in_a_row: in_a_row.unwrap_or_default(),
     })
 }
 

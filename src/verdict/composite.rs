@@ -12,10 +12,10 @@
 //! Failures through the Service are excused, and only there: a node may always reach its own pods,
 //! and no other's.
 
+use super::control_interval::ControlInterval;
 use super::controls::Evaluation;
 use super::moment::Moment;
-use super::streak::{MAX_GAP_US, StageTimes};
-use super::target_control::ControlInterval;
+use super::streak::{Durations, MAX_GAP_US};
 use crate::plan::{Composite, FlowId};
 use crate::wire::Stage;
 
@@ -115,8 +115,9 @@ fn control_interval(
         with: Vec::new(),
         first: start.at,
         last: end.at,
-        slowest: slowest(evaluation, start.flow)?,
+        durations: durations(evaluation, start.flow)?.clone(),
         successes: u32::try_from(chain.len()).unwrap_or(u32::MAX),
+        lost: 0,
         stopped_after: None,
     };
 
@@ -132,7 +133,7 @@ fn control_interval(
         if timed.last.earliest < interval.last.earliest {
             interval.last = timed.last;
         }
-        interval.slowest = interval.slowest.max(timed.streak.slowest);
+        interval.durations.append(&timed.streak.durations);
         interval.with.push(*backend);
     }
 
@@ -141,7 +142,7 @@ fn control_interval(
             .iter()
             .any(|success| success.flow == flow && interval.spans(success.at));
         if got_through {
-            interval.slowest = interval.slowest.max(slowest(evaluation, flow)?);
+            interval.durations.append(durations(evaluation, flow)?);
             interval.with.push(flow);
         } else if is_on_node_of(evaluation, flow, id) {
             return None;
@@ -164,9 +165,9 @@ fn flows_through<'a>(
         .filter(move |flow| !is_same_source(evaluation, *flow, id))
 }
 
-fn slowest(evaluation: Evaluation<'_>, flow: FlowId) -> Option<StageTimes> {
+fn durations(evaluation: Evaluation<'_>, flow: FlowId) -> Option<&Durations> {
     let times = evaluation.evidence.flow(flow).success_times.as_ref()?;
-    Some(times.slowest())
+    Some(times.durations())
 }
 
 fn is_same_source(evaluation: Evaluation<'_>, one: FlowId, other: FlowId) -> bool {

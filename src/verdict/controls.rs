@@ -2,7 +2,7 @@
 
 use super::evidence::Evidence;
 use super::moment::Moment;
-use super::path_control::PathControls;
+use super::open_interval::OpenIntervals;
 use super::stability::SUCCESSES_IN_A_ROW;
 use super::streak::Streak;
 use super::window::Window;
@@ -14,8 +14,8 @@ use crate::wire::Stage;
 pub(super) struct Evaluation<'a> {
     pub(super) plan: &'a Plan,
     pub(super) evidence: &'a Evidence,
-    /// The path controls found so far.
-    pub(super) path_controls: &'a PathControls,
+    /// The intervals of source and path controls found so far.
+    pub(super) open_intervals: &'a OpenIntervals,
 }
 
 /// A streak with the start of its first and last attempts by the run's clock.
@@ -47,7 +47,7 @@ impl<'a> Evaluation<'a> {
 
     /// A streak by the run's clock; `None` where its probe failed before its end, since nothing of
     /// a probe counts after that.
-    fn timed(self, flow: FlowId, streak: &'a Streak) -> Option<TimedStreak<'a>> {
+    pub(super) fn timed(self, flow: FlowId, streak: &'a Streak) -> Option<TimedStreak<'a>> {
         let probe = self.evidence.probe(self.probe(flow));
         if !probe.is_intact_at(streak.last()) {
             return None;

@@ -1,6 +1,7 @@
 //! What the successes of a denied flow amount to: a violation, a start-up leak, or neither yet.
 
 use super::controls::Evaluation;
+use super::policy_delay::grace;
 use super::reason::Reason;
 use super::timeline::{FlowEvidence, SuccessfulAttempt};
 use super::verdicts::{FlowVerdict, Unproven, Violation};
@@ -132,10 +133,7 @@ fn startup(
         return Startup::NotALeak;
     };
 
-    let grace = evaluation
-        .evidence
-        .canary
-        .map_or(check.settings.grace, |canary| canary * 3);
+    let grace = grace(evaluation, &check.settings);
     let Some(ended) = leak.ended else {
         let latest = evidence
             .streaks

@@ -17,21 +17,22 @@
 use super::blocked::BlockedAttempts;
 use super::composite;
 use super::condition::{Condition, ConditionFailure};
+use super::control_interval::{ControlInterval, target_intervals};
 use super::controls::Evaluation;
 use super::denied_success::{DeniedSuccess, judge_successes};
-use super::deny_proof::{DenyProof, PathProof, SourceProof};
+use super::deny_proof::{DenyProof, PathProof, SourceProof, WeakerProof};
 use super::moment::Moment;
-use super::path_control::PathControl;
+use super::open_interval::OpenInterval;
 use super::policy_delay::Watch;
 use super::reading::{Block, Reading};
 use super::reason::Reason;
-use super::source_and_path::{SourceWindow, path_controls};
-use super::target_control::{ControlInterval, ControlProof, control_intervals};
+use super::source_and_path::{SourceIntervals, path_intervals};
+use super::target_control::ControlProof;
 use super::unusable::unusable;
 use super::verdicts::{FlowVerdict, Unproven};
 use super::waits::{SILENCE_FACTOR, deadline};
 use super::window::Window;
-use crate::plan::{Check, FlowId, PathEnd, Source};
+use crate::plan::{Check, ControlStrength, FlowId, PathEnd, Source};
 use crate::suite::RequiredTier;
 use crate::wire::Stage;
 use std::net::IpAddr;
@@ -42,12 +43,54 @@ pub(super) fn judge_denied(evaluation: Evaluation<'_>, check: &Check, id: FlowId
     let startup_leak = match judge_successes(evaluation, check, id) {
         DeniedSuccess::None => None,
         DeniedSuccess::StartupLeak(length) => Some(length),
+        DeniedSuccess::Verdict(FlowVerdict::Violated(_))
+            if is_handshake_of_request_sent_once(evaluation, check, id) =>
+        {
+            return handshake_opened(id);
+        }
         DeniedSuccess::Verdict(verdict) => return verdict,
     };
+    if evaluation.plan.flow(id).to.once {
+        return judge_sent_once(evaluation, id);
+    }
     match prove(evaluation, check, id, startup_leak) {
         Ok(proof) => FlowVerdict::Denied(proof),
         Err(unproven) => FlowVerdict::Unproven(unproven),
     }
+}
+
+/// Judges a request that is sent only once and did not open: it could only have violated the deny,
+/// which the handshakes of the same check prove.
+fn judge_sent_once(evaluation: Evaluation<'_>, id: FlowId) -> FlowVerdict {
+    if let Some(unproven) = unusable(evaluation, id) {
+        return FlowVerdict::Unproven(unproven);
+    }
+    match evaluation.evidence.flow(id).latest() {
+        Some(Reading::Blocked(_)) => {
+            FlowVerdict::LeftOut("sent once and blocked, which proves nothing by itself".into())
+        }
+        Some(Reading::Open(_) | Reading::NotSent(_)) | None => {
+            let detail = "the request that is sent only once was not carried out";
+            FlowVerdict::Unproven(Unproven::for_now(id, Reason::NotAttempted, detail))
+        }
+    }
+}
+
+/// Whether a flow is a handshake of a check whose request is sent only once: an opening is no
+/// violation, since the request may be refused later.
+fn is_handshake_of_request_sent_once(
+    evaluation: Evaluation<'_>,
+    check: &Check,
+    id: FlowId,
+) -> bool {
+    let plan = evaluation.plan;
+    !plan.flow(id).to.once && check.flows.iter().any(|flow| plan.flow(*flow).to.once)
+}
+
+fn handshake_opened(id: FlowId) -> FlowVerdict {
+    let detail =
+        "the handshake opens, so only the request itself can be denied, and that is sent only once";
+    FlowVerdict::Unproven(Unproven::for_good(id, Reason::SentOnce, detail))
 }
 
 /// Judges a denied flow that was given up, as its pod is gone: only a success before that counts.
@@ -130,21 +173,21 @@ struct Conditions<'a> {
 
 /// The evidence for conditions 3 and 4.
 struct SourceAndPath {
-    source: SourceWindow,
+    source: SourceIntervals,
     /// The path controls, or an end that no control reached.
-    paths: Result<Vec<PathControl>, PathEnd>,
+    paths: Result<Vec<OpenInterval>, PathEnd>,
 }
 
 impl SourceAndPath {
     fn of(evaluation: Evaluation<'_>, id: FlowId, stage: Stage) -> Self {
         Self {
-            source: SourceWindow::of(evaluation, id),
+            source: SourceIntervals::of(evaluation, id),
             paths: match stage {
                 // A name that did not resolve sent nothing to the target; the addresses that the
                 // controls got are checked in its place.
                 Stage::Resolve => Ok(Vec::new()),
                 Stage::Connect | Stage::FirstBytes | Stage::Tls | Stage::Request => {
-                    path_controls(evaluation, id)
+                    path_intervals(evaluation, id)
                 }
             },
         }
@@ -250,15 +293,21 @@ impl<'a> Conditions<'a> {
         let deadline = deadline(evaluation, &self.check.settings, self.id, stage);
         let single = evaluation
             .target_controls_past(self.id, stage)
-            .flat_map(|control| control_intervals(evaluation, control, stage));
+            .flat_map(|control| target_intervals(evaluation, control, stage));
         let composite = composite::control_intervals(evaluation, self.id, stage);
-        let (in_time, slow): (Vec<_>, Vec<_>) = single
+        let (strong, weak): (Vec<_>, Vec<_>) = single
             .chain(composite)
-            .partition(|interval| interval.slowest.at(stage) * SILENCE_FACTOR <= deadline);
+            .partition(|interval| self.is_strong_enough(interval));
+        let (in_time, slow): (Vec<_>, Vec<_>) = strong
+            .into_iter()
+            .partition(|interval| interval.durations.median(stage) * SILENCE_FACTOR <= deadline);
         if in_time.is_empty() {
-            return Err(match slow.last() {
-                Some(interval) => self.deadline_too_short(interval.slowest.at(stage), deadline),
-                None => self.no_control_answered(),
+            return Err(match (slow.last(), weak.first()) {
+                (Some(interval), _) => {
+                    self.deadline_too_short(interval.durations.median(stage), deadline)
+                }
+                (None, Some(interval)) => self.only_weak_controls(interval),
+                (None, None) => self.no_control_answered(),
             });
         }
 
@@ -272,11 +321,26 @@ impl<'a> Conditions<'a> {
         Ok(answered)
     }
 
-    /// Condition 3: a source control opened before and after the attempts.
+    /// Whether a control says enough about a pod's packets, where the source is a pod.
+    fn is_strong_enough(&self, interval: &ControlInterval) -> bool {
+        self.strength_of(interval.flow) >= self.evaluation.plan.required_strength(self.id)
+    }
+
+    fn strength_of(&self, control: FlowId) -> ControlStrength {
+        let evaluation = self.evaluation;
+        let target_kind = &evaluation.plan.flow(self.id).target_kind;
+        ControlStrength::of(
+            evaluation.source(control),
+            evaluation.source(self.id),
+            target_kind,
+        )
+    }
+
+    /// Condition 3: a source control opened all through the attempts.
     fn source_able(
         &self,
         interval: &ControlInterval,
-        source: &SourceWindow,
+        source: &SourceIntervals,
     ) -> Result<(Window, SourceProof), ConditionFailure> {
         let is_inside = |moment| self.counts_in(interval, moment);
         source.narrow(&self.blocked, is_inside).ok_or_else(|| {
@@ -284,7 +348,7 @@ impl<'a> Conditions<'a> {
             let detail = if source.is_empty() {
                 format!("{name} opened nothing else in the same way")
             } else {
-                format!("{name} did not open anything both before and after these attempts")
+                format!("{name} opened nothing else all through these attempts")
             };
             Condition::SourceAble.fails(self.id, Reason::SourceNotVerified, detail)
         })
@@ -331,6 +395,7 @@ impl<'a> Conditions<'a> {
     }
 
     fn deny_proof(&self, proven: ProvenInterval) -> DenyProof {
+        let weaker = self.weaker_proof(&proven);
         let (source, paths) = proven.source_and_paths.unzip();
         let evidence = self.evaluation.evidence;
         DenyProof {
@@ -347,6 +412,41 @@ impl<'a> Conditions<'a> {
                 .as_ref()
                 .map_or(0, |restarts| restarts.count),
             startup_leak: None,
+            weaker,
+        }
+    }
+
+    /// Which conditions rest on weaker controls than a pod's, and why.
+    fn weaker_proof(&self, proven: &ProvenInterval) -> WeakerProof {
+        let evaluation = self.evaluation;
+        let Some(weaker) = evaluation.plan.weaker_controls(self.id) else {
+            return WeakerProof::default();
+        };
+        let strength = self.strength_of(proven.control.flow());
+        let target = weaker
+            .target
+            .as_ref()
+            .filter(|_| strength < ControlStrength::Pod)
+            .map(|(_, because)| because.clone());
+        let Some((source, paths)) = &proven.source_and_paths else {
+            return WeakerProof {
+                target,
+                ..WeakerProof::default()
+            };
+        };
+
+        let is_by_pods = paths
+            .iter()
+            .all(|path| evaluation.source(path.flow).is_on_pod_network());
+        WeakerProof {
+            target,
+            source: weaker.source.clone().filter(|_| source.reached),
+            path: weaker
+                .paths
+                .values()
+                .next()
+                .cloned()
+                .filter(|_| !is_by_pods),
         }
     }
 
@@ -418,6 +518,21 @@ impl<'a> Conditions<'a> {
             Some(Reading::Blocked(Block { signature, .. })) => signature.is_some(),
             Some(Reading::Open(_) | Reading::NotSent(_)) | None => false,
         }
+    }
+
+    /// The failure where only nodes got through, or pods on the target's own node, and the policies
+    /// admit stronger controls.
+    fn only_weak_controls(&self, interval: &ControlInterval) -> ConditionFailure {
+        let by = self.evaluation.source(interval.flow);
+        let detail = match self.strength_of(interval.flow) {
+            ControlStrength::Node => format!(
+                "{by} got through and no pod did, though the policies admit one: what a node can do says little about a pod"
+            ),
+            ControlStrength::NearbyPod | ControlStrength::Pod => format!(
+                "{by} got through on the target's own node and no pod from another node did, though the policies admit one"
+            ),
+        };
+        self.target_does_not_answer(Reason::NoPodGotThrough, detail)
     }
 
     fn deadline_too_short(&self, control_took: Duration, deadline: Duration) -> ConditionFailure {

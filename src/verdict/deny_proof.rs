@@ -11,18 +11,17 @@ use crate::model::EnforcerCount;
 use crate::plan::FlowId;
 use std::time::Duration;
 
-/// The source opened something else before and after a window.
+/// The source opened something else all through a window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceProof {
-    pub(super) before: FlowId,
-    pub(super) after: FlowId,
+    pub(super) flow: FlowId,
     pub(super) reached: bool,
 }
 
 impl SourceProof {
-    /// The flow that opened before the window, and the one that opened after.
-    pub fn flows(&self) -> (FlowId, FlowId) {
-        (self.before, self.after)
+    /// The flow that opened.
+    pub fn flow(&self) -> FlowId {
+        self.flow
     }
 
     /// Whether its node reached the source, since nothing is allowed to it.
@@ -56,6 +55,19 @@ pub struct DenyProof {
     pub(super) block: Block,
     pub(super) restarts: u32,
     pub(super) startup_leak: Option<Duration>,
+    pub(super) weaker: WeakerProof,
+}
+
+/// Why a proof rests on weaker controls: the policies admit no stronger ones. `None` where the
+/// control is the strongest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WeakerProof {
+    /// Of the target control (condition 2).
+    pub target: Option<String>,
+    /// Of the source control (condition 3).
+    pub source: Option<String>,
+    /// Of a path control (condition 4).
+    pub path: Option<String>,
 }
 
 impl DenyProof {
@@ -102,6 +114,11 @@ impl DenyProof {
     /// Number of restarts before the window, because something relevant had changed.
     pub fn restarts(&self) -> u32 {
         self.restarts
+    }
+
+    /// Why it rests on weaker controls.
+    pub fn weaker(&self) -> &WeakerProof {
+        &self.weaker
     }
 
     /// The tier that it reaches.

@@ -5,7 +5,7 @@ use super::controls::Evaluation;
 use super::deny::{judge_denied, judge_retired};
 use super::evidence::Evidence;
 use super::left_out::left_out;
-use super::path_control::PathControls;
+use super::open_interval::OpenIntervals;
 use super::reach::Reach;
 use super::reason::Reason;
 use super::unusable::{name_cause, unusable};
@@ -56,7 +56,7 @@ pub fn judge(plan: &Plan, check: &Check, evidence: &Evidence) -> Judgement {
 pub struct Judge<'a> {
     plan: &'a Plan,
     evidence: &'a Evidence,
-    path_controls: PathControls,
+    open_intervals: OpenIntervals,
 }
 
 /// A flow that keeps a check from being settled.
@@ -74,7 +74,7 @@ impl<'a> Judge<'a> {
         Self {
             plan,
             evidence,
-            path_controls: PathControls::default(),
+            open_intervals: OpenIntervals::default(),
         }
     }
 
@@ -82,7 +82,7 @@ impl<'a> Judge<'a> {
         Evaluation {
             plan: self.plan,
             evidence: self.evidence,
-            path_controls: &self.path_controls,
+            open_intervals: &self.open_intervals,
         }
     }
 

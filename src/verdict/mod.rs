@@ -15,7 +15,7 @@
 //! | moment, window, tiers, reason, wording | types without a relation to evidence |
 //! | reading, classify | one attempt |
 //! | streak, success_times, leak, stability, restarts, timeline, evidence | all attempts |
-//! | path_control, controls, target_control, composite | the controls of a flow |
+//! | control_interval, open_interval, controls, target_control, composite | the controls of a flow |
 //! | deny_proof, allow_proof, verdicts, condition | results |
 //! | blocked, source_and_path, policy_delay, waits, unusable, denied_success, left_out | the parts of a judgement |
 //! | deny, allow | one flow |
@@ -28,6 +28,7 @@ mod blocked;
 mod classify;
 mod composite;
 mod condition;
+mod control_interval;
 mod controls;
 mod denied_success;
 mod deny;
@@ -37,7 +38,7 @@ mod judge;
 mod leak;
 mod left_out;
 mod moment;
-mod path_control;
+mod open_interval;
 mod policy_delay;
 mod reach;
 mod reading;
@@ -61,7 +62,7 @@ mod wording;
 
 pub use allow_proof::AllowProof;
 pub use classify::read;
-pub use deny_proof::{DenyProof, PathProof, SourceProof};
+pub use deny_proof::{DenyProof, PathProof, SourceProof, WeakerProof};
 pub use evidence::{Evidence, ProbeEvidence, ProbeFailure};
 pub use judge::{FlowResult, Judge, Judgement, PendingFlow, judge};
 pub use leak::Leak;
@@ -71,7 +72,7 @@ pub use reading::{Block, Reading, Refusal, Signature, Success};
 pub use reason::Reason;
 pub use relevance::concerns;
 pub use restarts::{Cause, Restarts};
-pub use streak::{Outcome, StageTimes, Streak};
+pub use streak::{Durations, Outcome, StageTimes, Streak};
 pub use success_times::SuccessTimes;
 pub use target_control::ControlProof;
 pub use tiers::{AllowTier, DenyTier, tier_meaning};

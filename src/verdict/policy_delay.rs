@@ -1,7 +1,7 @@
 //! When a flow's attempts begin to count: after hello, policy delay and settle.
 
 use super::controls::Evaluation;
-use crate::plan::{Check, FlowId, shows_identity_towards};
+use crate::plan::{Check, CheckSettings, FlowId, shows_identity_towards};
 use std::time::Duration;
 
 /// From when on a flow's attempts count, how many are needed and over how long a time.
@@ -34,21 +34,25 @@ impl Watch {
             IdentityKnown::NotShown => (last_hello, settings.unknown_identity_hold),
         };
 
-        let (hold, attempts) = if evaluation.plan.flow(id).to.once {
-            (Duration::ZERO, 1)
-        } else {
-            (hold, settings.attempts)
-        };
         Self {
             from: settle_from.saturating_add(settings.settle.as_micros() as i64),
             hold,
-            attempts,
+            attempts: settings.attempts,
         }
     }
 }
 
+/// How long policies may not apply yet to a pod that the run created: three times as long as a
+/// canary measured, else as the settings say.
+pub(super) fn grace(evaluation: Evaluation<'_>, settings: &CheckSettings) -> Duration {
+    evaluation
+        .evidence
+        .canary
+        .map_or(settings.grace, |canary| canary * 3)
+}
+
 /// Whether and when a source's labels were known where its packets are judged.
-enum IdentityKnown {
+pub(super) enum IdentityKnown {
     /// It existed before the run.
     Always,
     /// From a moment of the run on, at the latest.
@@ -56,7 +60,7 @@ enum IdentityKnown {
     NotShown,
 }
 
-fn identity_known(evaluation: Evaluation<'_>, id: FlowId) -> IdentityKnown {
+pub(super) fn identity_known(evaluation: Evaluation<'_>, id: FlowId) -> IdentityKnown {
     let flow = evaluation.plan.flow(id);
     if !evaluation.plan.created_probes().contains(&flow.probe) {
         return IdentityKnown::Always;

@@ -18,12 +18,14 @@ pub enum Reason {
     SendFailed,
     SourceNotVerified,
     NoControlAnswered,
+    NoPodGotThrough,
     TargetUnreachable,
     AllControlsRefused,
     PathNotVerified,
     NameDidNotResolve,
     ChangedDuringRun,
     TooFewAttempts,
+    SentOnce,
     AttemptTimeoutTooShort,
     TierNotMet,
 }
@@ -37,7 +39,7 @@ struct Entry {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::NotFinished,
         Self::Unprovable,
         Self::MatchesNothing,
@@ -48,12 +50,14 @@ impl Reason {
         Self::SendFailed,
         Self::SourceNotVerified,
         Self::NoControlAnswered,
+        Self::NoPodGotThrough,
         Self::TargetUnreachable,
         Self::AllControlsRefused,
         Self::PathNotVerified,
         Self::NameDidNotResolve,
         Self::ChangedDuringRun,
         Self::TooFewAttempts,
+        Self::SentOnce,
         Self::AttemptTimeoutTooShort,
         Self::TierNotMet,
     ];
@@ -125,6 +129,11 @@ impl Reason {
                 meaning: "no target control got an answer from the denied target, so the target may be down",
                 remedy: "check that the target listens on that port: no control got an answer from it",
             },
+            Self::NoPodGotThrough => Entry {
+                code: "no-pod-got-through",
+                meaning: "the policies admit a pod to the denied target and none got through, only a node or a nearby pod did, so the pods' network may be broken",
+                remedy: "repair the network between the pods: forwarding and return routes on the nodes",
+            },
             Self::TargetUnreachable => Entry {
                 code: "target-unreachable",
                 meaning: "no other source reached the allowed target either, so the target may be down",
@@ -154,6 +163,11 @@ impl Reason {
                 code: "too-few-attempts",
                 meaning: "the attempts that count are too few, or do not cover the hold",
                 remedy: "let the run take longer: raise `timeout` or lower `hold`",
+            },
+            Self::SentOnce => Entry {
+                code: "sent-once",
+                meaning: "the handshake opened and the request may be sent only once, so a deny of the request could only be violated, not proven",
+                remedy: "give the line `repeat: true` if the request may be sent again, or test a GET that the same rule denies",
             },
             Self::AttemptTimeoutTooShort => Entry {
                 code: "attempt-timeout-too-short",

@@ -1,129 +1,119 @@
 //! Conditions 3 and 4: the source was able to send, the path was open.
 
 use super::blocked::BlockedAttempts;
-use super::controls::{Evaluation, TimedStreak};
+use super::control_interval::open_intervals;
+use super::controls::Evaluation;
 use super::deny_proof::SourceProof;
 use super::moment::Moment;
-use super::path_control::{LongestTwo, PathControl, longest_two};
+use super::open_interval::{IntervalsOf, OpenInterval};
 use super::window::Window;
-use crate::plan::{FlowId, Path, PathEnd};
-use crate::wire::Stage;
+use crate::plan::{FlowId, Path, PathEnd, SourceControls};
 
-/// Condition 3: the first and last moments at which the source is known to have been able to send.
-#[derive(Default)]
-pub(super) struct SourceWindow {
-    first: Option<(Moment, FlowId)>,
-    last: Option<(Moment, FlowId)>,
-    /// Whether it rests on the node's flows to the source.
-    reached: bool,
+/// Condition 3: the intervals in which the source opened something, or its node reached it.
+pub(super) struct SourceIntervals {
+    intervals: Vec<OpenInterval>,
+    /// The node's flows to the source, where they may be the control.
+    reached: Vec<FlowId>,
 }
 
-impl SourceWindow {
-    /// The window by the source controls of a flow.
+impl SourceIntervals {
+    /// The intervals of the source controls of a flow. Its node's flows to the source count only
+    /// where the policies let the source open nothing.
     pub(super) fn of(evaluation: Evaluation<'_>, id: FlowId) -> Self {
         let Some(controls) = evaluation.source_controls(id) else {
-            return Self::default();
+            return Self {
+                intervals: Vec::new(),
+                reached: Vec::new(),
+            };
         };
-        let sent = controls
-            .allowed
-            .iter()
-            .chain(&controls.tried)
-            .filter(|flow| **flow != id);
-        // A flow that the suite expects to be allowed is the stronger control: where it fails, the
-        // node's flows to the source are no excuse.
-        if controls.allowed.iter().any(|flow| *flow != id) {
-            return Self::by(evaluation, sent);
-        }
+        let flow = evaluation.plan.flow(id);
+        let with_reached = !evaluation.plan.requires_own_success(id) && controls.allowed.is_empty();
+        let of = IntervalsOf::Source {
+            probe: flow.probe,
+            family: flow.family(),
+            transport: flow.to.transport,
+            with_reached,
+        };
 
-        // A new pod may have got out before its identity was known; from then on only its node's
-        // flows to it show that it is there.
-        let window = Self::by(evaluation, sent.chain(&controls.reached));
-        let reached = [window.first, window.last]
-            .into_iter()
-            .flatten()
-            .any(|(_, flow)| controls.reached.contains(&flow));
-        Self { reached, ..window }
-    }
-
-    /// From the earliest success of these flows to the latest.
-    fn by<'f>(evaluation: Evaluation<'_>, flows: impl Iterator<Item = &'f FlowId>) -> Self {
-        let mut window = Self::default();
-        for flow in flows {
-            for TimedStreak { first, last, .. } in evaluation.successes(*flow, Stage::Resolve) {
-                if window
-                    .first
-                    .is_none_or(|(moment, _)| first.latest < moment.latest)
-                {
-                    window.first = Some((first, *flow));
-                }
-                if window
-                    .last
-                    .is_none_or(|(moment, _)| last.earliest > moment.earliest)
-                {
-                    window.last = Some((last, *flow));
-                }
-            }
+        Self {
+            intervals: evaluation.open_intervals.longest(of, id, || {
+                source_intervals(evaluation, controls, with_reached)
+            }),
+            reached: controls.reached.clone(),
         }
-        window
     }
 
     /// Whether the source opened nothing at all.
     pub(super) fn is_empty(&self) -> bool {
-        self.first.is_none()
+        self.intervals.is_empty()
     }
 
-    /// The window of the attempts that satisfy `is_inside` and before and after which the source
-    /// opened something.
+    /// The window with the most attempts that satisfy `is_inside` while one source control opened
+    /// all the time.
     pub(super) fn narrow(
         &self,
         blocked: &BlockedAttempts<'_>,
         is_inside: impl Fn(Moment) -> bool,
     ) -> Option<(Window, SourceProof)> {
-        let (first, before) = self.first?;
-        let (last, after) = self.last?;
-        let window = blocked.window(|moment| {
-            is_inside(moment) && first.surely_by(moment) && moment.surely_by(last)
-        })?;
+        let windows = self.intervals.iter().filter_map(|interval| {
+            let window = blocked.window(|moment| is_inside(moment) && interval.spans(moment))?;
+            Some((window, interval.flow))
+        });
+        let (window, flow) = windows.max_by_key(|(window, _)| window.attempts)?;
         let proof = SourceProof {
-            before,
-            after,
-            reached: self.reached,
+            flow,
+            reached: self.reached.contains(&flow),
         };
         Some((window, proof))
     }
 }
 
-/// Condition 4: for each end of the flow's paths the longest path control. One success at the start
-/// of the window would say nothing of a path that was cut after it.
+fn source_intervals(
+    evaluation: Evaluation<'_>,
+    controls: &SourceControls,
+    with_reached: bool,
+) -> Vec<OpenInterval> {
+    let own = controls.allowed.iter().chain(&controls.tried);
+    let reached = controls.reached.iter().filter(|_| with_reached);
+    own.chain(reached)
+        .flat_map(|flow| open_intervals(evaluation, *flow))
+        .map(OpenInterval::from)
+        .collect()
+}
+
+/// Condition 4: for each end of the flow's paths the longest interval in which a path control got
+/// through. One success at the start of the window would say nothing of a path that was cut after
+/// it.
 ///
 /// # Errors
 /// An end that no control reached.
-pub(super) fn path_controls(
+pub(super) fn path_intervals(
     evaluation: Evaluation<'_>,
     id: FlowId,
-) -> Result<Vec<PathControl>, PathEnd> {
+) -> Result<Vec<OpenInterval>, PathEnd> {
     let paths = evaluation.paths(id).into_iter();
     paths
         .map(|path| {
-            evaluation
-                .path_controls
-                .longest(&path, id, || longest_on(evaluation, &path))
-                .ok_or(path.to)
+            let of_pods = evaluation.plan.requires_path_of_pod(id, &path);
+            let of = IntervalsOf::Path {
+                path: path.clone(),
+                of_pods,
+            };
+            let longest = evaluation
+                .open_intervals
+                .longest(of, id, || intervals_on(evaluation, &path, of_pods));
+            longest.first().copied().ok_or(path.to)
         })
         .collect()
 }
 
-/// The longest path control of a path, and the longest by another flow than that.
-fn longest_on(evaluation: Evaluation<'_>, path: &Path) -> LongestTwo {
-    let flows = evaluation.flows_on(path).iter();
-    longest_two(flows.filter_map(|flow| {
-        evaluation
-            .successes(*flow, Stage::Resolve)
-            .map(|timed| PathControl {
-                flow: *flow,
-                first: timed.first,
-                last: timed.last,
-            })
-            .max_by_key(PathControl::length_us)
-    }))
+/// The intervals in which flows on a path got through.
+fn intervals_on(evaluation: Evaluation<'_>, path: &Path, of_pods: bool) -> Vec<OpenInterval> {
+    evaluation
+        .flows_on(path)
+        .iter()
+        .filter(|flow| !of_pods || evaluation.source(**flow).is_on_pod_network())
+        .flat_map(|flow| open_intervals(evaluation, *flow))
+        .map(OpenInterval::from)
+        .collect()
 }

@@ -5,6 +5,22 @@ use super::tiers::AllowTier;
 /// Number of successes in a row that prove an allow.
 pub(super) const SUCCESSES_IN_A_ROW: u32 = 3;
 
+/// Number of losses that are kept of a flow: the longest.
+const MAX_LOSSES: usize = 8;
+
+/// Attempts that were lost in a row after the flow was up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loss {
+    /// Start of the first lost attempt that is known, the probe's own time.
+    pub from: u64,
+    /// Start of the last one.
+    pub to: u64,
+    /// Number of them.
+    pub attempts: u32,
+    /// Whether the flow got through again after them.
+    pub is_over: bool,
+}
+
 /// How stable a flow is since its last restart.
 #[derive(Debug, Clone, Default)]
 pub struct Stability {
@@ -20,16 +36,19 @@ pub struct Stability {
     pub attempts_since: u32,
     /// Attempts lost since [`Self::up_at`].
     pub lost: u32,
-    /// The longest series of lost attempts since [`Self::up_at`].
-    pub longest_loss: u32,
-    /// Attempts lost in a row up to the last one.
-    current_loss: u32,
+    /// The longest losses since [`Self::up_at`], in the order of time.
+    pub losses: Vec<Loss>,
+    /// Start of the last success whose start is known.
+    pub last_success: Option<u64>,
 }
 
 impl Stability {
     /// Counts successes; `needed` of them in a row make it up.
     pub(super) fn gain(&mut self, tier: AllowTier, attempts: u32, start: Option<u64>, needed: u32) {
-        self.current_loss = 0;
+        self.last_success = start.or(self.last_success);
+        if let Some(loss) = self.losses.last_mut() {
+            loss.is_over = true;
+        }
         if self.up_at.is_some() {
             self.attempts_since += attempts;
         } else {
@@ -45,14 +64,38 @@ impl Stability {
         self.tier = Some(self.tier.map_or(tier, |lowest| lowest.min(tier)));
     }
 
-    /// Counts lost attempts.
-    pub(super) fn lose(&mut self, attempts: u32) {
+    /// Counts lost attempts; `start` is the last one's, where it is known.
+    pub(super) fn lose(&mut self, attempts: u32, start: Option<u64>) {
         self.in_a_row = 0;
-        if self.up_at.is_some() {
-            self.attempts_since += attempts;
-            self.lost += attempts;
-            self.current_loss += attempts;
-            self.longest_loss = self.longest_loss.max(self.current_loss);
+        if self.up_at.is_none() {
+            return;
+        }
+        self.attempts_since += attempts;
+        self.lost += attempts;
+
+        if let Some(loss) = self.losses.last_mut().filter(|loss| !loss.is_over) {
+            loss.attempts += attempts;
+            loss.to = start.unwrap_or(loss.to);
+            return;
+        }
+        let from = start.or(self.last_success).unwrap_or_default();
+        self.make_room();
+        self.losses.push(Loss {
+            from,
+            to: from,
+            attempts,
+            is_over: false,
+        });
+    }
+
+    /// Forgets the shortest loss where there is no room for another.
+    fn make_room(&mut self) {
+        if self.losses.len() < MAX_LOSSES {
+            return;
+        }
+        let losses = self.losses.iter().enumerate();
+        if let Some((shortest, _)) = losses.min_by_key(|(_, loss)| loss.attempts) {
+            self.losses.remove(shortest);
         }
     }
 

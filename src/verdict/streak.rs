@@ -45,6 +45,80 @@ impl StageTimes {
     }
 }
 
+/// Number of different durations kept of a streak; beyond that two neighbours are merged.
+const MAX_DURATIONS: usize = 8;
+
+/// How long each of several attempts took to pass the stages, as far as it was reported: an attempt
+/// that was not reported by itself took about as long as the last one that was.
+#[derive(Debug, Clone, Default)]
+pub struct Durations(Vec<(StageTimes, u32)>);
+
+impl Durations {
+    /// The duration of one attempt; none where it passed no stage.
+    fn of(times: StageTimes) -> Self {
+        let mut durations = Self::default();
+        durations.add(times);
+        durations
+    }
+
+    /// Adds an attempt that was reported by itself.
+    pub(super) fn add(&mut self, times: StageTimes) {
+        if times == StageTimes::default() {
+            return;
+        }
+        let is_full = self.0.len() == MAX_DURATIONS;
+        match self.0.last_mut() {
+            Some((last, count)) if *last == times || is_full => {
+                *last = last.max(times);
+                *count += 1;
+            }
+            Some(_) | None => {
+                self.0.reserve_exact(1);
+                self.0.push((times, 1));
+            }
+        }
+    }
+
+    /// Adds attempts that were not reported one by one.
+    pub(super) fn add_unreported(&mut self, attempts: u32) {
+        if let Some((_, count)) = self.0.last_mut() {
+            *count += attempts;
+        }
+    }
+
+    /// Adds those of other attempts.
+    pub(super) fn append(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
+    }
+
+    /// The time that half of the attempts did not exceed at a stage; zero where nothing is known.
+    ///
+    /// One attempt whose handshake was sent again takes a second more: the median says how long the
+    /// target takes.
+    pub(super) fn median(&self, stage: Stage) -> Duration {
+        let mut sorted: Vec<(Duration, u32)> = self
+            .0
+            .iter()
+            .map(|(times, count)| (times.at(stage), *count))
+            .collect();
+        sorted.sort_unstable();
+        let half = sorted
+            .iter()
+            .map(|(_, count)| count)
+            .sum::<u32>()
+            .div_ceil(2);
+
+        let mut counted = 0;
+        for (duration, count) in sorted {
+            counted += count;
+            if counted >= half {
+                return duration;
+            }
+        }
+        Duration::ZERO
+    }
+}
+
 /// The outcome that a streak's attempts have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -99,20 +173,20 @@ pub struct Streak {
     pub count: u32,
     /// Mechanisms of the streaks that were merged into it, beside that of its outcome.
     merged_mechanisms: Mechanisms,
-    /// The longest time to pass each stage among the attempts that were reported one by one.
-    pub slowest: StageTimes,
+    /// How long the attempts took.
+    pub durations: Durations,
     /// Some of the attempts: start in the probe's own time, and the number within the streak, from
     /// 1. The first attempt is always there, and the last whose start is known.
     points: Vec<(u64, u32)>,
 }
 
 impl Streak {
-    pub(super) fn new(outcome: Outcome, start: u64, slowest: StageTimes) -> Self {
+    pub(super) fn new(outcome: Outcome, start: u64, times: StageTimes) -> Self {
         Self {
             outcome,
             count: 1,
             merged_mechanisms: Mechanisms::default(),
-            slowest,
+            durations: Durations::of(times),
             points: vec![(start, 1)],
         }
     }

@@ -1,6 +1,6 @@
 //! Times of successes of a flow that is expected to fail now and then.
 
-use super::streak::StageTimes;
+use super::streak::{Durations, StageTimes};
 use crate::wire::Stage;
 use std::collections::VecDeque;
 
@@ -16,14 +16,18 @@ const MAX_KEPT: usize = 512;
 pub struct SuccessTimes {
     /// Start in the probe's own time, and the last stage that it passed.
     kept: VecDeque<(u64, Stage)>,
-    /// The longest time to pass each stage.
-    slowest: StageTimes,
+    /// How long they took.
+    durations: Durations,
 }
 
 impl SuccessTimes {
     /// Records a success whose start is known.
     pub(super) fn record(&mut self, start: u64, passed: Stage, times: StageTimes) {
-        self.slowest = self.slowest.max(times);
+        if times == StageTimes::default() {
+            self.durations.add_unreported(1);
+        } else {
+            self.durations.add(times);
+        }
         let is_covered = self.kept.back().is_some_and(|(last_start, last_passed)| {
             start < last_start + MIN_DISTANCE_US && *last_passed >= passed
         });
@@ -50,8 +54,8 @@ impl SuccessTimes {
             .map(|(start, _)| *start)
     }
 
-    /// The longest time to pass each stage among those that were reported one by one.
-    pub(super) fn slowest(&self) -> StageTimes {
-        self.slowest
+    /// How long they took.
+    pub(super) fn durations(&self) -> &Durations {
+        &self.durations
     }
 }

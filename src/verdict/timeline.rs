@@ -314,6 +314,7 @@ impl FlowEvidence {
             // started after it.
             if let Some(streak) = self.streaks.last_mut() {
                 streak.count += unreported;
+                streak.durations.add_unreported(unreported);
                 self.count_since_restart(&outcome, unreported, None);
             }
         }
@@ -346,7 +347,11 @@ impl FlowEvidence {
             let pause = start.saturating_sub(streak.last());
             if !(streak.got_past_any_stage() && pause > MAX_GAP_US) {
                 streak.count += 1;
-                streak.slowest = streak.slowest.max(times);
+                if times == StageTimes::default() {
+                    streak.durations.add_unreported(1);
+                } else {
+                    streak.durations.add(times);
+                }
                 streak.extend(start);
                 return;
             }
@@ -415,12 +420,12 @@ impl FlowEvidence {
                     .get_or_insert_default()
                     .gain(success.tier, attempts, start, needed);
             }
-            Reading::Open(_) | Reading::Blocked(_) => {
+            // What was up and can no longer be sent is lost as well.
+            Reading::Open(_) | Reading::Blocked(_) | Reading::NotSent(_) => {
                 if let Some(stability) = &mut self.stability {
-                    stability.lose(attempts);
+                    stability.lose(attempts, start);
                 }
             }
-            Reading::NotSent(_) => self.interrupt_successes(),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::blocked::BlockedAttempts;
 use super::controls::Evaluation;
 use super::evidence::Evidence;
-use super::path_control::PathControls;
+use super::open_interval::OpenIntervals;
 use crate::plan::{
     Check, CheckSettings, FlowId, MIN_DEADLINE, Plan, REQUEST_DEADLINE, RESOLVE_DEADLINE,
     TLS_DEADLINE, Waits,
@@ -42,17 +42,17 @@ pub(super) fn deadline(
 /// got further took longer than a tenth of its deadline. `None` where the deadline will do, or
 /// where no deadline would.
 pub fn waits_needed(plan: &Plan, evidence: &Evidence, check: &Check, id: FlowId) -> Option<Waits> {
-    let path_controls = PathControls::default();
+    let open_intervals = OpenIntervals::default();
     let evaluation = Evaluation {
         plan,
         evidence,
-        path_controls: &path_controls,
+        open_intervals: &open_intervals,
     };
     let blocked = BlockedAttempts::at_the_end(evaluation, id).ok()?;
     let fastest = evaluation
         .target_controls_past(id, blocked.stage)
         .flat_map(|control| evaluation.passes(control, blocked.stage))
-        .map(|timed| timed.streak.slowest.at(blocked.stage))
+        .map(|timed| timed.streak.durations.median(blocked.stage))
         .min()?;
 
     // Half as long again, since the next time a control may take a little longer.

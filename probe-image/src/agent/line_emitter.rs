@@ -30,8 +30,8 @@ const FRAME: usize = 160;
 const MAX_PEERS: usize = 16;
 
 /// An attempt is reported again when a stage takes longer than this, microseconds, and twice as
-/// long as reported: the runner compares the silence of a denied flow with the latency of its
-/// control.
+/// long as reported, or took longer than this as reported and takes less than half of it now: the
+/// runner compares the silence of a denied flow with the latency of its control.
 const SLOW_US: u32 = 100_000;
 
 /// Result of an attempt.
@@ -200,7 +200,9 @@ impl FlowLog {
             .last
             .as_ref()
             .filter(|last| same_outcome(last, &observation));
-        let unchanged = same.is_some_and(|last| !is_much_slower(last, &observation));
+        let unchanged = same.is_some_and(|last| {
+            !is_much_slower(last, &observation) && !is_much_slower(&observation, last)
+        });
         if same.is_none() {
             self.peers.clear();
         }
@@ -298,10 +300,10 @@ impl FlowLog {
     }
 }
 
-/// Whether a stage took much longer than in an earlier attempt with the same outcome.
-fn is_much_slower(before: &Observation, now: &Observation) -> bool {
-    let mut pairs = before.passed.iter().zip(&now.passed);
-    pairs.any(|((_, before), (_, now))| *now > SLOW_US && *now / 2 > *before)
+/// Whether a stage took much longer in the second of two attempts with the same outcome.
+fn is_much_slower(one: &Observation, other: &Observation) -> bool {
+    let mut pairs = one.passed.iter().zip(&other.passed);
+    pairs.any(|((_, one), (_, other))| *other > SLOW_US && *other / 2 > *one)
 }
 
 /// The heartbeat of all flows, in parts that fit a line; at least one.

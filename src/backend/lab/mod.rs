@@ -78,7 +78,7 @@ pub use leak::Leak;
 pub use netlink::Error as NetlinkError;
 pub use obstacle::{Facts, Obstacle, Operation, diagnose};
 pub use running::Count;
-pub use sabotage::{Listener, Sabotage};
+pub use sabotage::{Listener, RouteHolder, Sabotage};
 pub use world::{Layout, Outside, PlaceError, World};
 
 /// Capacity of the channel of changes.

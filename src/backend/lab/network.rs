@@ -333,6 +333,32 @@ fn in_pod_range(address: IpAddr, n: usize) -> bool {
     }
 }
 
+/// Makes a namespace drop whatever it would send to a range of addresses.
+///
+/// # Errors
+/// What the kernel refused.
+pub(super) fn lose_route(netns: &Netns, owner: &str, to: IpAddr, prefix: u8) -> Result<(), Error> {
+    netns.run(|| {
+        connect()?
+            .add_route(&Route::blackhole(to, prefix))
+            .map_err(failed(owner, "lose a route"))
+    })
+}
+
+/// Makes a node forward nothing.
+///
+/// # Errors
+/// A setting that the kernel refused.
+pub(super) fn stop_forwarding(node: &Netns) -> Result<(), Error> {
+    node.run(|| {
+        for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            let path = format!("/proc/sys/net/{key}");
+            std::fs::write(&path, "0").map_err(|source| Error::Sysctl { path, source })?;
+        }
+        Ok(())
+    })
+}
+
 /// Shortens how long nodes track connections that failed or ended: with the kernel's two minutes
 /// for each, a run of many denied flows would fill the table of connections, and packets of allowed
 /// ones would be lost.

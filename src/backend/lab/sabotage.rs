@@ -19,6 +19,7 @@ use crate::plan::{ProbeId, Source};
 use crate::wire::Transport;
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use watertight_probe::responder::control::{Behaviour, Command};
 
@@ -39,6 +40,14 @@ pub enum Listener {
     Node(String),
     /// An outside host by its name; by its address if it has no name.
     Host(String),
+}
+
+/// Whose routing table a sabotage changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteHolder {
+    Node(String),
+    /// The router between the nodes and in front of the outside hosts.
+    Router,
 }
 
 /// Transport and port of a listening socket.
@@ -260,6 +269,44 @@ impl Sabotage {
                 let (a, b) = (running.node(&a)?, running.node(&b)?);
                 change(&mut running.cuts, (a.min(b), a.max(b)));
                 running.load_cuts()
+            })
+            .await
+    }
+
+    /// Makes a node or the router drop whatever it would send to a range of addresses. It must be
+    /// smaller than the range that the holder has a route to.
+    ///
+    /// # Errors
+    /// An unknown node, or a request that the kernel refused.
+    pub async fn lose_route(
+        &self,
+        holder: RouteHolder,
+        to: IpAddr,
+        prefix: u8,
+    ) -> Result<(), Error> {
+        self.world
+            .with(move |running| {
+                let (netns, name) = match &holder {
+                    RouteHolder::Node(name) => {
+                        (&running.wired.nodes[running.node(name)?], name.as_str())
+                    }
+                    RouteHolder::Router => (&running.wired.router, "the router"),
+                };
+                network::lose_route(netns, name, to, prefix)
+            })
+            .await
+    }
+
+    /// Makes a node forward nothing, as with a FORWARD policy of DROP: its own packets still leave
+    /// it.
+    ///
+    /// # Errors
+    /// An unknown node, or a setting that the kernel refused.
+    pub async fn stop_forwarding(&self, node: &str) -> Result<(), Error> {
+        let node = node.to_owned();
+        self.world
+            .with(move |running| {
+                network::stop_forwarding(&running.wired.nodes[running.node(&node)?])
             })
             .await
     }

@@ -3,6 +3,7 @@
 
 mod path;
 mod source;
+mod strongest;
 mod target;
 
 use super::addresses::{Addressing, service_target_kind};
@@ -63,6 +64,7 @@ pub(super) fn add<'a>(
     for flow in &denied {
         controls.add_path_controls(*flow);
     }
+    controls.add_strongest_controls(&allowed, &denied);
 }
 
 struct Controls<'a, 'b> {
@@ -119,6 +121,18 @@ impl Controls<'_, '_> {
         family: Family,
         transport: Transport,
     ) -> Option<FlowId> {
+        let (key, target_kind) = self.node_target(name, family, transport)?;
+        let opens_at = key.request.opens_at(transport);
+        Some(self.builder.flow(source, key, target_kind, opens_at))
+    }
+
+    /// What answers on a node.
+    fn node_target(
+        &self,
+        name: &str,
+        family: Family,
+        transport: Transport,
+    ) -> Option<(TargetKey, TargetKind)> {
         let node = self.inventory.nodes.iter().find(|node| node.name == name)?;
         let address = address_of(&node.addresses, family)?;
         let key = match (self.control_endpoints.on_nodes?, transport) {
@@ -128,11 +142,10 @@ impl Controls<'_, '_> {
             (NodeEndpoint::Handshake(port), Transport::Tcp) => handshake_with(address, port),
             (NodeEndpoint::Handshake(_), Transport::Udp) => return None,
         };
-        let opens_at = key.request.opens_at(transport);
         let target_kind = TargetKind::Node {
             name: name.to_owned(),
         };
-        Some(self.builder.flow(source, key, target_kind, opens_at))
+        Some((key, target_kind))
     }
 
     /// A query to cluster DNS by its Service's address.

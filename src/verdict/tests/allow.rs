@@ -284,3 +284,28 @@ fn allow_that_only_our_own_faults_interrupt_is_unproven() {
         Verdict::Violated(Violation::AllowedFlowBlocked { .. })
     ));
 }
+
+#[test]
+fn allow_that_is_lost_by_every_source_is_no_violation() {
+    let mut scene = Scene::new();
+    for flow in [ALLOWED, TARGET_CONTROL] {
+        scene
+            .every(flow, 0, 2_000, 500, &open())
+            .every(flow, 2_500, 3_500, 500, &silence())
+            .every(flow, 4_000, 5_000, 500, &open());
+    }
+    assert_eq!(reason(&scene.allow()), Some(Reason::TargetUnreachable));
+}
+
+#[test]
+fn allow_that_can_no_longer_be_sent_is_violated_as_unstable() {
+    let mut scene = Scene::new();
+    scene
+        .every(ALLOWED, 0, 2_000, 500, &open())
+        .every(ALLOWED, 2_500, 5_000, 500, &not_sent())
+        .every(TARGET_CONTROL, 0, 5_000, 500, &open());
+    assert!(matches!(
+        scene.allow(),
+        Verdict::Violated(Violation::Unstable { lost: 6, .. })
+    ));
+}

@@ -551,3 +551,121 @@ fn deny_to_a_pod_that_is_not_ready_is_left_out_unless_it_opens() {
     scene.attempt(DENIED, 4_700, open());
     assert!(matches!(scene.deny(), Verdict::Violated(_)));
 }
+
+/// The policies admit a pod to the target, and the scene's controls are nodes.
+fn with_strong_controls_required() -> Scene {
+    let mut scene = Scene::proven();
+    scene.plan.weaker_controls.clear();
+    scene
+}
+
+#[test]
+fn deny_that_only_nodes_contradict_is_unproven_where_the_policies_admit_a_pod() {
+    let scene = with_strong_controls_required();
+    assert_eq!(reason(&scene.deny()), Some(Reason::NoPodGotThrough));
+}
+
+#[test]
+fn deny_by_the_controls_of_pods_is_proven() {
+    let mut scene = with_strong_controls_required();
+    for flow in [ALLOWED, OTHER] {
+        scene.every(flow, 0, 5_000, 500, &open());
+    }
+    assert_eq!(
+        reason(&scene.deny()),
+        Some(Reason::SourceNotVerified),
+        "only its node reaches the source"
+    );
+    let own = SourceControls {
+        tried: vec![OTHER],
+        ..source_controls(vec![], vec![SOURCE_CONTROL])
+    };
+    scene
+        .plan
+        .source_controls
+        .insert((ProbeId(0), Family::V4, Transport::Tcp), own);
+    let judgement = scene.judge(0);
+    let FlowVerdict::Denied(proof) = &judgement.flows[0].verdict else {
+        panic!("{judgement:?}")
+    };
+    assert_eq!(proof.control().flow(), ALLOWED);
+    assert_eq!(*proof.weaker(), WeakerProof::default());
+}
+
+#[test]
+fn deny_without_a_pods_path_control_is_unproven_where_the_policies_admit_one() {
+    let mut scene = Scene::proven();
+    let weaker = scene.plan.weaker_controls.get_mut(&DENIED);
+    weaker.expect("the scene has weaker controls").paths.clear();
+    assert_eq!(reason(&scene.deny()), Some(Reason::PathNotVerified));
+}
+
+#[test]
+fn proof_by_weaker_controls_says_why_they_are_enough() {
+    let judgement = Scene::proven().judge(0);
+    let FlowVerdict::Denied(proof) = &judgement.flows[0].verdict else {
+        panic!("{judgement:?}")
+    };
+    let WeakerProof {
+        target,
+        source,
+        path,
+    } = proof.weaker();
+    assert!(target.is_some() && source.is_some() && path.is_some());
+}
+
+#[test]
+fn deny_whose_source_control_opened_only_at_both_ends_is_unproven() {
+    let mut scene = Scene::proven().without(SOURCE_CONTROL);
+    scene
+        .attempt(SOURCE_CONTROL, 0, open())
+        .every(SOURCE_CONTROL, 500, 4_500, 500, &silence())
+        .attempt(SOURCE_CONTROL, 5_000, open());
+    assert_eq!(reason(&scene.deny()), Some(Reason::SourceNotVerified));
+}
+
+#[test]
+fn control_that_lost_one_attempt_in_ten_alone_still_counts() {
+    for flow in [TARGET_CONTROL, SOURCE_CONTROL, PATH_CONTROL] {
+        let mut scene = Scene::proven().without(flow);
+        scene
+            .every(flow, 0, 2_000, 500, &open())
+            .attempt(flow, 2_500, silence())
+            .every(flow, 3_000, 5_000, 500, &open());
+        assert_eq!(scene.deny(), Verdict::Proven, "one of eleven");
+
+        let mut scene = Scene::proven().without(flow);
+        scene
+            .every(flow, 0, 1_500, 500, &open())
+            .every(flow, 2_000, 2_500, 500, &silence())
+            .every(flow, 3_000, 5_000, 500, &open());
+        assert_ne!(scene.deny(), Verdict::Proven, "two in a row");
+
+        let mut scene = Scene::proven().without(flow);
+        scene
+            .every(flow, 0, 1_000, 500, &open())
+            .attempt(flow, 1_500, silence())
+            .every(flow, 2_000, 3_000, 500, &open())
+            .attempt(flow, 3_500, silence())
+            .every(flow, 4_000, 5_000, 500, &open());
+        assert_ne!(scene.deny(), Verdict::Proven, "two of eleven");
+    }
+}
+
+#[test]
+fn control_with_one_slow_handshake_is_judged_by_its_median() {
+    let mut scene = Scene::proven().without(TARGET_CONTROL);
+    for n in 1..=11_u32 {
+        let us = if n == 4 { 1_010_000 } else { 400 };
+        scene.evidence.flows[1]
+            .attempt(
+                n,
+                u64::from(n - 1) * 500_000,
+                open(),
+                StageTimes::of(&[(Stage::Connect, us)]),
+                None,
+            )
+            .expect("in order");
+    }
+    assert_eq!(scene.deny(), Verdict::Proven);
+}

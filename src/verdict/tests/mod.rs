@@ -9,12 +9,14 @@ mod starts;
 
 use super::{
     AllowTier, Block, Cause, Clock, Evidence, FlowVerdict, Judge, Judgement, ProbeFailure, Reading,
-    Reason, Refusal, Signature, StageTimes, Success, Verdict, Violation, concerns, judge,
+    Reason, Refusal, Signature, StageTimes, Success, Verdict, Violation, WeakerProof, concerns,
+    judge,
 };
 use crate::model::{Family, ObjectRef};
 use crate::plan::{
-    BackendKind, Check, CheckSettings, Flow, FlowId, LineRef, Path, PathEnd, Plan, PlanParts,
-    ProbeId, Provability, Scope, Source, SourceControls, TargetKey, TargetKind, Waits,
+    BackendKind, Check, CheckSettings, ControlStrength, Flow, FlowId, LineRef, Path, PathEnd, Plan,
+    PlanParts, ProbeId, Provability, Scope, Source, SourceControls, TargetKey, TargetKind, Waits,
+    WeakerControls,
 };
 use crate::suite::{Expected, Mechanism, RequiredTier, Settings};
 use crate::wire::{FaultReason, Linger, Observation, Request, Stage, Stop, StopCause, Transport};
@@ -76,6 +78,16 @@ fn source_controls(allowed: Vec<FlowId>, reached: Vec<FlowId>) -> SourceControls
         allowed,
         tried: vec![],
         reached,
+    }
+}
+
+/// The policies admit no pod anywhere, so that nodes may be the controls.
+fn nobody_is_admitted() -> WeakerControls {
+    let nobody = "the policies admit nobody".to_owned();
+    WeakerControls {
+        target: Some((ControlStrength::Node, nobody.clone())),
+        paths: BTreeMap::from([(PathEnd::Pods("node-2".into()), nobody.clone())]),
+        source: Some(nobody),
     }
 }
 
@@ -174,6 +186,7 @@ impl Scene {
             ]),
             path_controls: BTreeMap::from([(path, vec![PATH_CONTROL, ALLOWED])]),
             flows,
+            weaker_controls: BTreeMap::from([(DENIED, nobody_is_admitted())]),
             created_probes: BTreeSet::new(),
             ephemeral_probes: BTreeSet::new(),
             policy_delay_flows: BTreeMap::new(),

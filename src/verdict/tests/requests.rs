@@ -50,25 +50,54 @@ fn once(stage: Stage, passed: Option<Stage>) -> Scene {
     scene
 }
 
-#[test]
-fn deny_of_a_request_sent_once_is_proven_between_two_answers_of_a_target_control() {
-    assert_eq!(once(Stage::Connect, None).deny(), Verdict::Proven);
-    assert_eq!(
-        reason(&once(Stage::Connect, None).without(TARGET_CONTROL).deny()),
-        Some(Reason::NoControlAnswered)
-    );
-    let mut late = once(Stage::Connect, None).without(TARGET_CONTROL);
-    late.every(TARGET_CONTROL, 2_000, 4_000, 500, &open());
-    assert_eq!(reason(&late.deny()), Some(Reason::TooFewAttempts));
-    let mut opened = once(Stage::Connect, None).without(DENIED);
-    opened.attempt(DENIED, 1_700, open());
-    assert!(matches!(opened.deny(), Verdict::Violated(_)));
+/// A denied POST that is sent once (`OTHER`), beside handshakes with the same address and port
+/// (`DENIED`), which are blocked.
+fn with_handshakes() -> Scene {
+    let mut scene = Scene::proven();
+    scene.plan.flows[5].to = TargetKey {
+        request: http("POST"),
+        once: true,
+        ..key("10.0.2.1", 5432)
+    }
+    .into();
+    scene.plan.flows[5].target_kind = scene.plan.flows[0].target_kind.clone();
+    scene.plan.checks[0].flows = vec![DENIED, OTHER];
+    scene
 }
 
 #[test]
-fn target_control_with_another_request_does_not_count_after_the_handshake() {
-    let scene = once(Stage::FirstBytes, Some(Stage::Connect));
-    assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));
+fn deny_of_a_request_sent_once_is_proven_by_handshakes_once_it_was_sent() {
+    let mut scene = with_handshakes();
+    assert_eq!(reason(&scene.deny()), Some(Reason::NotAttempted));
+    scene.attempt(OTHER, 1_700, silence());
+    assert_eq!(scene.deny(), Verdict::Proven);
+}
+
+#[test]
+fn deny_of_a_request_sent_once_is_violated_by_that_one() {
+    let mut scene = with_handshakes();
+    scene.attempt(OTHER, 1_700, open());
+    assert!(matches!(
+        scene.deny(),
+        Verdict::Violated(Violation::DeniedFlowOpened { flow: OTHER, .. })
+    ));
+}
+
+#[test]
+fn deny_of_a_request_sent_once_whose_handshake_opens_is_unproven() {
+    let mut scene = with_handshakes().without(DENIED);
+    scene
+        .every(DENIED, 200, 4_200, 500, &open())
+        .attempt(OTHER, 1_700, reset());
+    assert_eq!(reason(&scene.deny()), Some(Reason::SentOnce));
+}
+
+#[test]
+fn request_sent_once_proves_no_deny_by_itself() {
+    let mut scene = with_handshakes().without(DENIED);
+    scene.plan.checks[0].flows = vec![OTHER];
+    scene.attempt(OTHER, 1_700, silence());
+    assert_eq!(reason(&scene.deny()), Some(Reason::NotAttempted));
 }
 
 #[test]

@@ -331,3 +331,47 @@ fn wall_clock_that_is_a_second_off_the_arrivals_is_clock_skew() {
     assert_eq!(reason_with_clock_up_to(1_000_001), Some(Reason::ClockSkew));
     assert_ne!(reason_with_clock_up_to(1_000_000), Some(Reason::ClockSkew));
 }
+
+/// The allowed flow starts from a clone whose identity nothing shows.
+fn allowed_from_a_clone() -> Scene {
+    let mut scene = with_a_clone();
+    scene.plan.created_probes = BTreeSet::from([ProbeId(3)]);
+    scene.plan.policy_delay_flows.clear();
+    scene
+}
+
+#[test]
+fn allow_from_a_clone_is_not_proven_by_its_first_moments() {
+    let mut scene = allowed_from_a_clone();
+    scene.every(ALLOWED, 0, 400, 100, &open());
+    assert_eq!(reason(&scene.allow()), Some(Reason::TooFewAttempts));
+    scene.every(ALLOWED, 1_000, 9_000, 1_000, &open());
+    assert_eq!(reason(&scene.allow()), Some(Reason::TooFewAttempts));
+    scene.every(ALLOWED, 10_000, 11_000, 1_000, &open());
+    assert_eq!(scene.allow(), Verdict::Proven);
+}
+
+#[test]
+fn allow_from_a_clone_that_is_blocked_after_its_first_moments_is_not_proven() {
+    let mut scene = allowed_from_a_clone();
+    scene
+        .every(ALLOWED, 0, 400, 100, &open())
+        .every(ALLOWED, 1_000, 70_000, 1_000, &silence());
+    assert_eq!(reason(&scene.allow()), Some(Reason::TargetUnreachable));
+    scene.every(TARGET_CONTROL, 0, 70_000, 1_000, &open());
+    assert!(matches!(
+        scene.allow(),
+        Verdict::Violated(Violation::Unstable { .. })
+    ));
+}
+
+#[test]
+fn allow_from_a_clone_that_was_denied_until_its_identity_was_known_is_proven() {
+    let mut scene = allowed_from_a_clone();
+    scene.plan.policy_delay_flows =
+        BTreeMap::from([((ProbeId(3), "node-2".to_owned()), vec![ALLOWED])]);
+    scene
+        .every(ALLOWED, 3_000, 6_000, 500, &open())
+        .every(TARGET_CONTROL, 0, 6_000, 500, &open());
+    assert_eq!(scene.allow(), Verdict::Proven);
+}

@@ -2,9 +2,12 @@
 
 use super::run::{Said, TRIES, clean, running_probes, shop, started};
 use super::world::{apply, control, kubectl, put, until};
-use super::{changes, closed, killed, outages, predicted, refused, sweeps, untouched, within};
+use super::{
+    changes, closed, killed, ours as annotated, outages, predicted, refused, sweeps, untouched,
+    within,
+};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A case that needs nothing but the cluster's API.
 const fn case(name: &'static str, test: fn()) -> Evaluation {
@@ -57,6 +60,10 @@ pub(crate) fn all() -> Vec<Evaluation> {
         case(
             "a_source_that_no_clone_can_stand_for_is_left_out",
             refused::daemon_sets_pods,
+        ),
+        case(
+            "objects_of_others_with_our_annotation_are_tested_and_left_alone",
+            annotated::tested_and_left_alone,
         ),
         case(
             "a_sweep_finds_what_is_open_and_nothing_else",

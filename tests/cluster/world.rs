@@ -171,7 +171,11 @@ pub(crate) fn remove() {
         super::closed::NAMESPACE,
         super::changes::MUTE,
     ];
-    namespaces.extend([super::killed::NAMESPACE, super::untouched::NAMESPACE]);
+    namespaces.extend([
+        super::killed::NAMESPACE,
+        super::untouched::NAMESPACE,
+        super::ours::NAMESPACE,
+    ]);
     namespaces.extend(super::predicted::NAMESPACES.map(|(name, _)| name));
     let arguments = [
         "delete",

@@ -83,7 +83,10 @@ pub(crate) fn all() -> Vec<Evaluation> {
         ),
         case("a_target_without_pods_is_unproven", scaled_to_nothing),
         case("a_dead_listener_is_no_deny", dead_listener),
-        case("a_probe_that_cannot_start_proves_nothing", image_missing),
+        case(
+            "an_image_that_no_node_has_ends_the_run_before_it_begins",
+            image_missing,
+        ),
         case("a_probe_that_is_killed_proves_nothing_more", probe_killed),
         case("what_a_killed_run_left_is_removed", killed_run),
         case(
@@ -345,24 +348,40 @@ fn dead_listener() {
     assert_eq!(said.of(TIERS).0, "unproven", "{}", said.text);
 }
 
+/// A run with an image that is nowhere: it says which, where, and what the node answered. One that
+/// may be pulled is in no registry; one that may not is on no node.
 fn image_missing() {
     put();
-    let said = shop(&[
-        "--only",
-        "tier-isolation",
-        "--probe-image",
-        "localhost/no-such-image:0",
-        "--image-pull-policy",
-        "Never",
-    ]);
+    for (policy, answer) in [
+        ("Never", "ErrImageNeverPull"),
+        ("IfNotPresent", "ErrImagePull"),
+    ] {
+        let image = "registry.invalid/no-such-image:0";
+        let began = Instant::now();
+        let said = shop(&[
+            "--only",
+            "tier-isolation",
+            "--probe-image",
+            image,
+            "--image-pull-policy",
+            policy,
+        ]);
 
-    assert_eq!(
-        said.of(TIERS),
-        ("unproven", Some("probe-fault")),
-        "{}",
-        said.text
-    );
-    assert!(said.text.contains("ErrImageNeverPull"), "{}", said.text);
+        assert_eq!(
+            (said.of(TIERS), said.code),
+            (("unproven", Some("probe-fault")), 5),
+            "{}",
+            said.text
+        );
+        assert!(
+            began.elapsed() < Duration::from_secs(45),
+            "it waits for {:?}",
+            began.elapsed()
+        );
+        for word in [image, answer, "node-1: ", "node-2: ", "--probe-image"] {
+            assert!(said.text.contains(word), "{word}\n{}", said.text);
+        }
+    }
 }
 
 /// The name of a running probe of the web tier.

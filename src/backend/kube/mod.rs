@@ -356,6 +356,10 @@ impl Backend for Kube {
         })
     }
 
+    fn start_failure(&self) -> Option<String> {
+        self.run.created.image_failure()
+    }
+
     async fn launch(
         &mut self,
         probes: Vec<Launch>,

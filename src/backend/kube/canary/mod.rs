@@ -228,7 +228,7 @@ impl CanaryRun<'_> {
         };
         tokio::spawn(async move {
             if let Err(why) = log.follow().await {
-                log.send(Err(ProbeFault::NotStarted(why))).await;
+                log.send(Err(ProbeFault::NotStarted(why.to_string()))).await;
             }
         })
     }

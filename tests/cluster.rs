@@ -11,6 +11,7 @@
 )]
 
 mod cluster {
+    pub(crate) mod account;
     pub(crate) mod cases;
     pub(crate) mod changes;
     pub(crate) mod closed;

@@ -3,8 +3,8 @@
 use super::run::{Said, TRIES, clean, running_probes, shop, started};
 use super::world::{apply, control, kubectl, put, until};
 use super::{
-    changes, closed, killed, ours as annotated, outages, predicted, refused, sweeps, untouched,
-    within,
+    account, changes, closed, killed, ours as annotated, outages, predicted, refused, sweeps,
+    untouched, within,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -116,6 +116,10 @@ pub(crate) fn all() -> Vec<Evaluation> {
         with_control(
             "a_node_that_enforces_nothing_is_a_leak",
             enforcement_stopped,
+        ),
+        with_control(
+            "the_runners_account_is_held_to_probe_pods",
+            account::held_to_probe_pods,
         ),
         with_control(
             "kubelet_and_containerd_that_restart_change_no_verdict",

@@ -11,10 +11,12 @@
 )]
 
 mod cluster {
+    pub(crate) mod account;
     pub(crate) mod cases;
     pub(crate) mod changes;
     pub(crate) mod closed;
     pub(crate) mod killed;
+    pub(crate) mod ours;
     pub(crate) mod outages;
     pub(crate) mod predicted;
     pub(crate) mod refused;

@@ -167,8 +167,9 @@ impl PlanRequest<'_> {
             .map_err(|error| impossible(&error, terminal))?;
         resolve_hosts(kube, suites, &mut inventory, self.resolver, terminal).await;
 
-        let plan = plan_in_cluster(&inventory, suites, selection)
+        let mut plan = plan_in_cluster(&inventory, suites, selection)
             .map_err(|error| show_plan_error(&error, sources, terminal))?;
+        plan.add_notes(kube.annotated_by_others());
         let replan = replan_in_cluster(&inventory, suites, selection);
 
         let allowances = Allowances {

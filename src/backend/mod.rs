@@ -155,6 +155,12 @@ pub trait Backend {
         None
     }
 
+    /// Why probes could not start for a reason that the user has to remove before any test, such as
+    /// an image that a node cannot get; `None` while there is none.
+    fn start_failure(&self) -> Option<String> {
+        None
+    }
+
     /// Starts probes and sends their lines to the channel. A probe that cannot start sends a fault,
     /// so that the rest of the run continues.
     ///

@@ -45,6 +45,12 @@ fn show(cleaned: &Cleaned, terminal: &Terminal) -> ExitCode {
             "run {run} began {age} ago and may be going on; --all-runs removes it too"
         ));
     }
+    if !cleaned.left_alone.is_empty() {
+        terminal.note(&format!(
+            "no run has made these, whatever their annotation says, so they are left alone: {}",
+            cleaned.left_alone.join(", ")
+        ));
+    }
     for error in &cleaned.errors {
         terminal.error(&describe(error));
     }

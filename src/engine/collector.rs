@@ -256,7 +256,7 @@ impl Collector {
                 "the probe has another plan than this run's".into(),
             ));
         }
-        let clock = if hello.boot == self.clock.boot {
+        let clock = if hello.boot == self.clock.boot && !hello.boot.is_empty() {
             Clock::shared(hello.boottime_us as i64 - self.clock.boottime_us as i64)
         } else {
             let by_wall = hello.wall_us as i64 - self.clock.wall_us as i64;

@@ -12,16 +12,23 @@ pub(super) enum Completion {
     Interrupted(String),
     /// Changes up to its end are not known, and why.
     WatchGap(String),
+    /// Probes could not start for a reason that is to be removed before any test.
+    NotStarted(String),
 }
 
 impl Completion {
-    /// The completion of a run by why it was interrupted, if it was, and what could not be watched
-    /// at its end.
-    pub(super) fn of(interrupted: Option<String>, gap: Option<WatchGap>) -> Self {
-        match (interrupted, gap) {
-            (_, Some(gap)) => Self::WatchGap(gap.to_string()),
-            (Some(why), None) => Self::Interrupted(why),
-            (None, None) => Self::Complete,
+    /// The completion of a run by why it was interrupted, if it was, what could not be watched at
+    /// its end, and why probes could not start.
+    pub(super) fn of(
+        interrupted: Option<String>,
+        gap: Option<WatchGap>,
+        start_failure: Option<String>,
+    ) -> Self {
+        match (interrupted, gap, start_failure) {
+            (_, Some(gap), _) => Self::WatchGap(gap.to_string()),
+            (_, None, Some(why)) => Self::NotStarted(why),
+            (Some(why), None, None) => Self::Interrupted(why),
+            (None, None, None) => Self::Complete,
         }
     }
 
@@ -29,7 +36,7 @@ impl Completion {
     pub(super) fn why_incomplete(&self) -> Option<&str> {
         match self {
             Self::Complete => None,
-            Self::Interrupted(why) | Self::WatchGap(why) => Some(why),
+            Self::Interrupted(why) | Self::WatchGap(why) | Self::NotStarted(why) => Some(why),
         }
     }
 
@@ -37,10 +44,12 @@ impl Completion {
     /// whatever else it lacks.
     ///
     /// A success of a denied flow stays a violation whatever changed. Any other verdict stays after
-    /// an interruption, but not where a policy may have changed in the middle of its evidence.
+    /// an interruption, but not where a policy may have changed in the middle of its evidence. Where
+    /// probes could not start, each check says so itself.
     pub(super) fn apply_to_unsettled(&self, judgement: &mut Judgement) {
-        let Some(why) = self.why_incomplete() else {
-            return;
+        let why = match self {
+            Self::Complete | Self::NotStarted(_) => return,
+            Self::Interrupted(why) | Self::WatchGap(why) => why,
         };
         let is_undone = match &judgement.verdict {
             Verdict::Unproven(_) => true,
@@ -95,6 +104,19 @@ mod tests {
     }
 
     #[test]
+    fn run_without_its_probes_is_incomplete_and_its_checks_keep_their_reasons() {
+        let completion = Completion::of(Some("SIGINT".into()), None, Some("no image".into()));
+        assert_eq!(completion.why_incomplete(), Some("no image"));
+        let unproven = Verdict::Unproven(Unproven {
+            reason: Reason::ProbeFault,
+            detail: "no image".into(),
+            flow: None,
+            open: false,
+        });
+        assert!(!becomes_not_finished(&completion, &unproven));
+    }
+
+    #[test]
     fn watch_gap_leaves_no_unsettled_verdict_but_a_success_of_a_denied_flow() {
         let flow = FlowId(0);
         let opened = Violation::DeniedFlowOpened {
@@ -114,14 +136,17 @@ mod tests {
         });
         let verdicts = [Verdict::Proven, blocked, Verdict::Violated(opened)];
         let completions = [
-            (Completion::of(None, None), [false, false, false]),
+            (Completion::of(None, None, None), [false, false, false]),
             (
-                Completion::of(Some("SIGINT".into()), None),
+                Completion::of(Some("SIGINT".into()), None, None),
                 [false, false, false],
             ),
-            (Completion::of(None, Some(watch_gap())), [true, true, false]),
             (
-                Completion::of(Some("SIGINT".into()), Some(watch_gap())),
+                Completion::of(None, Some(watch_gap()), None),
+                [true, true, false],
+            ),
+            (
+                Completion::of(Some("SIGINT".into()), Some(watch_gap()), None),
                 [true, true, false],
             ),
         ];

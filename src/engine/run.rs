@@ -121,7 +121,7 @@ impl<'a> Run<'a> {
         }
         self.apply_changes_at_the_end();
 
-        let completion = Completion::of(interrupted, backend.watch_gap());
+        let completion = Completion::of(interrupted, backend.watch_gap(), backend.start_failure());
         match backend.counters().await {
             Ok(counters) => {
                 observer.counters(&counters);

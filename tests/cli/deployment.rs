@@ -86,6 +86,81 @@ fn every_recipe_publishes_the_junit_file_that_it_writes() {
     }
 }
 
+/// A tag can be moved to other code, a commit cannot.
+#[test]
+fn recipes_name_actions_by_commit() {
+    for recipe in files_below("ci/recipes") {
+        let text = std::fs::read_to_string(&recipe).unwrap();
+        for line in text.lines() {
+            let Some((_, action)) = line.split_once("uses: ") else {
+                continue;
+            };
+            let commit = action.split([' ', '@']).nth(1).unwrap_or_default();
+            assert!(
+                commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()),
+                "{}: {line}",
+                recipe.display()
+            );
+        }
+    }
+}
+
+/// The Job and the CronJob come with rights of namespaces only, and the rights of a namespace
+/// without probes do not let anything be created.
+#[test]
+fn jobs_come_without_cluster_roles() {
+    for folder in ["job", "cronjob"] {
+        let resources = value_at(
+            &format!("ci/kustomize/{folder}/kustomization.yaml"),
+            "/resources",
+        );
+        assert!(
+            elements(&resources).contains(&"../rbac/default".into()),
+            "{resources}"
+        );
+    }
+    for file in files_below("ci/kustomize/rbac/default") {
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(!text.contains("cluster"), "{}", file.display());
+    }
+    for folder in ["read", "cluster-reads"] {
+        let path = format!("ci/kustomize/rbac/{folder}/role.yaml");
+        for rule in elements(&value_at(&path, "/rules")) {
+            for verb in elements(&rule["verbs"]) {
+                assert!(
+                    ["get", "list", "watch"].contains(&verb.as_str().unwrap()),
+                    "{path}: {rule}"
+                );
+            }
+        }
+    }
+}
+
+/// Every policy for the runner's account is bound, refuses when it cannot be evaluated, and speaks
+/// of no other account: a mistake in it must not stop a cluster.
+#[test]
+fn admission_policies_are_bound_and_speak_of_the_runner_only() {
+    for path in files_below("ci/kustomize/admission") {
+        if path.ends_with("kustomization.yaml") {
+            continue;
+        }
+        let [policy, binding] = documents(&path).try_into().unwrap();
+        assert_eq!(policy["kind"], "ValidatingAdmissionPolicy");
+        assert_eq!(policy["spec"]["failurePolicy"], "Fail");
+        assert_eq!(
+            policy["spec"]["matchConditions"][0]["expression"],
+            "request.userInfo.username == 'system:serviceaccount:watertight:watertight'"
+        );
+        // A parameter that is missing would be looked for before the account is.
+        assert_eq!(policy["spec"]["paramKind"], Value::Null);
+        assert_eq!(binding["spec"]["policyName"], policy["metadata"]["name"]);
+        assert_eq!(
+            binding["spec"]["validationActions"],
+            serde_json::json!(["Deny"])
+        );
+    }
+}
+
 /// Every file below `ci/kustomize` is named by a kustomization, and every name is a file or a
 /// folder.
 #[test]

@@ -2,9 +2,12 @@
 
 use super::run::{Said, TRIES, clean, running_probes, shop, started};
 use super::world::{apply, control, kubectl, put, until};
-use super::{changes, closed, killed, outages, predicted, refused, sweeps, untouched, within};
+use super::{
+    account, changes, closed, killed, ours as annotated, outages, predicted, refused, sweeps,
+    untouched, within,
+};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A case that needs nothing but the cluster's API.
 const fn case(name: &'static str, test: fn()) -> Evaluation {
@@ -59,6 +62,10 @@ pub(crate) fn all() -> Vec<Evaluation> {
             refused::daemon_sets_pods,
         ),
         case(
+            "objects_of_others_with_our_annotation_are_tested_and_left_alone",
+            annotated::tested_and_left_alone,
+        ),
+        case(
             "a_sweep_finds_what_is_open_and_nothing_else",
             sweeps::finds_what_is_open,
         ),
@@ -76,7 +83,10 @@ pub(crate) fn all() -> Vec<Evaluation> {
         ),
         case("a_target_without_pods_is_unproven", scaled_to_nothing),
         case("a_dead_listener_is_no_deny", dead_listener),
-        case("a_probe_that_cannot_start_proves_nothing", image_missing),
+        case(
+            "an_image_that_no_node_has_ends_the_run_before_it_begins",
+            image_missing,
+        ),
         case("a_probe_that_is_killed_proves_nothing_more", probe_killed),
         case("what_a_killed_run_left_is_removed", killed_run),
         case(
@@ -106,6 +116,10 @@ pub(crate) fn all() -> Vec<Evaluation> {
         with_control(
             "a_node_that_enforces_nothing_is_a_leak",
             enforcement_stopped,
+        ),
+        with_control(
+            "the_runners_account_is_held_to_probe_pods",
+            account::held_to_probe_pods,
         ),
         with_control(
             "kubelet_and_containerd_that_restart_change_no_verdict",
@@ -338,24 +352,40 @@ fn dead_listener() {
     assert_eq!(said.of(TIERS).0, "unproven", "{}", said.text);
 }
 
+/// A run with an image that is nowhere: it says which, where, and what the node answered. One that
+/// may be pulled is in no registry; one that may not is on no node.
 fn image_missing() {
     put();
-    let said = shop(&[
-        "--only",
-        "tier-isolation",
-        "--probe-image",
-        "localhost/no-such-image:0",
-        "--image-pull-policy",
-        "Never",
-    ]);
+    for (policy, answer) in [
+        ("Never", "ErrImageNeverPull"),
+        ("IfNotPresent", "ErrImagePull"),
+    ] {
+        let image = "registry.invalid/no-such-image:0";
+        let began = Instant::now();
+        let said = shop(&[
+            "--only",
+            "tier-isolation",
+            "--probe-image",
+            image,
+            "--image-pull-policy",
+            policy,
+        ]);
 
-    assert_eq!(
-        said.of(TIERS),
-        ("unproven", Some("probe-fault")),
-        "{}",
-        said.text
-    );
-    assert!(said.text.contains("ErrImageNeverPull"), "{}", said.text);
+        assert_eq!(
+            (said.of(TIERS), said.code),
+            (("unproven", Some("probe-fault")), 5),
+            "{}",
+            said.text
+        );
+        assert!(
+            began.elapsed() < Duration::from_secs(45),
+            "it waits for {:?}",
+            began.elapsed()
+        );
+        for word in [image, answer, "node-1: ", "node-2: ", "--probe-image"] {
+            assert!(said.text.contains(word), "{word}\n{}", said.text);
+        }
+    }
 }
 
 /// The name of a running probe of the web tier.

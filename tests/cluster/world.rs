@@ -2,7 +2,7 @@
 //! the test image.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// Kubernetes' own test image, which serves HTTP on any port.
@@ -88,30 +88,42 @@ pub(crate) fn kubectl(arguments: &[&str]) -> String {
 }
 
 fn fed(arguments: &[&str], input: &str) -> String {
-    let program = std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".into());
-    let mut words = program.split(' ');
-    let mut child = Command::new(words.next().unwrap())
-        .args(words)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(input.as_bytes())
-        .unwrap();
-    let output = child.wait_with_output().unwrap();
-
+    let output = output(arguments, input);
     assert!(
         output.status.success(),
         "kubectl {arguments:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs kubectl, which may fail: whether it succeeded, and everything it says.
+pub(crate) fn try_kubectl(arguments: &[&str], input: &str) -> (bool, String) {
+    let output = output(arguments, input);
+    let said =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    (output.status.success(), said.concat())
+}
+
+/// A kubectl that goes on.
+pub(crate) fn kubectl_child(arguments: &[&str]) -> Child {
+    let program = std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".into());
+    let mut words = program.split(' ');
+    Command::new(words.next().unwrap())
+        .args(words)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn output(arguments: &[&str], input: &str) -> Output {
+    let mut child = kubectl_child(arguments);
+    // A command that does not read its input may have ended by now.
+    let _closed = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
 }
 
 /// Whether components of the cluster can be stopped and started.
@@ -129,6 +141,14 @@ pub(crate) fn control(arguments: &[&str]) {
         .status()
         .unwrap();
     assert!(status.success(), "{program} {arguments:?}: {status}");
+}
+
+/// What the program that controls the cluster prints for these arguments.
+pub(crate) fn control_output(arguments: &[&str]) -> String {
+    let program = std::env::var(CONTROL).unwrap();
+    let output = Command::new(&program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Puts the world into its right state and waits until it is.
@@ -171,7 +191,13 @@ pub(crate) fn remove() {
         super::closed::NAMESPACE,
         super::changes::MUTE,
     ];
-    namespaces.extend([super::killed::NAMESPACE, super::untouched::NAMESPACE]);
+    namespaces.extend([
+        super::killed::NAMESPACE,
+        super::untouched::NAMESPACE,
+        super::ours::NAMESPACE,
+        super::account::NAMESPACE,
+        super::account::RUNNER,
+    ]);
     namespaces.extend(super::predicted::NAMESPACES.map(|(name, _)| name));
     let arguments = [
         "delete",

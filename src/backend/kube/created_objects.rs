@@ -4,7 +4,7 @@ use super::ephemeral::EphemeralContainer;
 use super::launch::RunContext;
 use super::names::{self, CONTAINER};
 use super::runner::RunnerProbe;
-use super::state::container_statuses;
+use super::state::{ImageError, container_statuses};
 use k8s_openapi::api::core::v1::Pod;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -45,6 +45,7 @@ pub(super) struct CreatedObjects {
     ephemeral_containers: Mutex<BTreeSet<EphemeralContainer>>,
     runner_probes: Mutex<Vec<RunnerProbe>>,
     images: Mutex<BTreeSet<String>>,
+    image_errors: Mutex<BTreeSet<ImageError>>,
 }
 
 impl CreatedObjects {
@@ -112,6 +113,30 @@ impl CreatedObjects {
         lock(&self.images).iter().cloned().collect()
     }
 
+    pub(super) fn add_image_error(&self, error: ImageError) {
+        lock(&self.image_errors).insert(error);
+    }
+
+    /// What the nodes that cannot get the probe image answered, and the next step; `None` where
+    /// every node could.
+    pub(super) fn image_failure(&self) -> Option<String> {
+        let errors = lock(&self.image_errors);
+        let image = &errors.first()?.image;
+        let mut nodes: BTreeMap<&str, &str> = BTreeMap::new();
+        for error in errors.iter() {
+            // The registry's own answer is before that of the pause until the next attempt.
+            nodes.entry(&error.node).or_insert(&error.answer);
+        }
+        let answers: Vec<String> = nodes
+            .into_iter()
+            .map(|(node, answer)| format!("{node}: {answer}"))
+            .collect();
+        Some(format!(
+            "nodes cannot get the probe image {image}: {}; load it onto them (watertight image -o probe.tar), or name one that they can pull: --probe-image",
+            answers.join("; ")
+        ))
+    }
+
     /// The probe pods whose deletion the API server has not accepted.
     pub(super) fn undeleted_pods(&self) -> Vec<PodRef> {
         lock(&self.pods)
@@ -140,4 +165,37 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn image_id(pod: &Pod, container: &str) -> Option<String> {
     let status = container_statuses(pod).find(|status| status.name == container)?;
     Some(status.image_id.clone()).filter(|id| !id.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn image_failure_names_image_nodes_answers_and_the_next_step() {
+        let created = CreatedObjects::default();
+        assert_eq!(created.image_failure(), None);
+        for (node, answer) in [
+            ("node-2", "ErrImagePull: not found"),
+            ("node-1", "ErrImageNeverPull: not present"),
+            ("node-1", "ErrImageNeverPull: not present"),
+        ] {
+            created.add_image_error(ImageError {
+                image: "probe:2".into(),
+                node: node.into(),
+                answer: answer.into(),
+            });
+        }
+        let failure = created.image_failure().unwrap();
+        assert!(
+            failure.contains("probe:2") && failure.contains("--probe-image"),
+            "{failure}"
+        );
+        assert!(
+            failure.contains(
+                "probe:2: node-1: ErrImageNeverPull: not present; node-2: ErrImagePull: not found"
+            ),
+            "{failure}"
+        );
+    }
 }

@@ -269,7 +269,7 @@ impl Run {
                 let owner = if let Some(owner) = existing {
                     Ok(owner)
                 } else {
-                    let request = owner::create(&context.client, &namespace, &context.settings);
+                    let request = owner::create(context, &namespace, &context.settings);
                     with_timeout(context, request).await
                 };
                 (namespace, owner)

@@ -7,7 +7,9 @@
 use super::error::describe;
 use super::objects::SharedStore;
 use super::peer_addresses::Digests;
-use super::state::{ProbeState, SCHEDULE_TIMEOUT, START_TIMEOUT, container_statuses, probe_state};
+use super::state::{
+    ImageError, ProbeState, SCHEDULE_TIMEOUT, START_TIMEOUT, container_statuses, probe_state,
+};
 use crate::backend::lines::{parse, without_end};
 use crate::backend::{Arrival, ProbeFault};
 use crate::plan::ProbeId;
@@ -43,6 +45,17 @@ pub(super) struct Log {
     pub(super) stop_reading: watch::Receiver<bool>,
 }
 
+/// Why a probe never ran.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum StartError {
+    /// Its node cannot get its image.
+    #[error("{0}")]
+    Image(ImageError),
+    /// Any other reason.
+    #[error("{0}")]
+    Other(String),
+}
+
 /// How reading a stream ended.
 enum StreamEnd {
     /// The probe said `bye`.
@@ -58,7 +71,7 @@ impl Log {
     ///
     /// # Errors
     /// The reason why the probe never ran.
-    pub(super) async fn follow(&self) -> Result<(), String> {
+    pub(super) async fn follow(&self) -> Result<(), StartError> {
         self.wait_until_started().await?;
 
         let last_error = Mutex::new(None);
@@ -95,7 +108,7 @@ impl Log {
     }
 
     /// Returns once the probe runs, or has run.
-    async fn wait_until_started(&self) -> Result<(), String> {
+    async fn wait_until_started(&self) -> Result<(), StartError> {
         let mut updates = self.shared.subscribe();
         let created = Instant::now();
         // The watch may lag behind the response to the pod's creation.
@@ -105,11 +118,12 @@ impl Log {
             is_watched |= self.stored_pod().is_some();
             let (limit, why) = match state {
                 ProbeState::Running => return Ok(()),
+                ProbeState::NoImage(error) => return Err(StartError::Image(error)),
                 ProbeState::Ended(why) if is_watched => {
                     return if has_run(self.stored_pod().as_deref(), &self.container) {
                         Ok(())
                     } else {
-                        Err(why)
+                        Err(StartError::Other(why))
                     };
                 }
                 ProbeState::Ended(_) => (
@@ -124,10 +138,10 @@ impl Log {
                 .await
                 .is_err()
             {
-                return Err(format!(
+                return Err(StartError::Other(format!(
                     "it does not run after {} s: {why}",
                     limit.as_secs()
-                ));
+                )));
             }
         }
     }

@@ -94,6 +94,9 @@ pub const PROBE_IMAGE: &str = concat!("localhost/watertight-probe:", env!("CARGO
 /// The capacity of the channel of changes.
 const CHANGES: usize = 4_096;
 
+/// How many objects a sentence names.
+const OBJECTS_NAMED: usize = 5;
+
 /// How long one request may take, unless `--request-timeout` says otherwise.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -233,6 +236,29 @@ impl Kube {
         Ok(canaries)
     }
 
+    /// A sentence about the objects that carry the annotation of runs and that this run has not
+    /// made; `None` where there is none.
+    pub fn annotated_by_others(&self) -> Option<String> {
+        let objects = self.context.shared.store().annotated_by_others();
+        if objects.is_empty() {
+            return None;
+        }
+        let more = match objects.len().saturating_sub(OBJECTS_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let named: Vec<&str> = objects
+            .iter()
+            .take(OBJECTS_NAMED)
+            .map(String::as_str)
+            .collect();
+        Some(format!(
+            "these carry the annotation {}, but this run has not made them, so they are tested and watched like any other object: {}{more}",
+            names::RUN,
+            named.join(", ")
+        ))
+    }
+
     /// Sentences about objects of the cluster that may not be read.
     pub fn notes(&self) -> &[String] {
         &self.watches.notes
@@ -328,6 +354,10 @@ impl Backend for Kube {
                 why,
             })
         })
+    }
+
+    fn start_failure(&self) -> Option<String> {
+        self.run.created.image_failure()
     }
 
     async fn launch(

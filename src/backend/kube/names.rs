@@ -23,9 +23,33 @@ pub(super) const CONTAINER: &str = "probe";
 /// FAQ, "What types of pods can prevent CA from removing a node?").
 const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 
-/// The id of the run that created an object; `None` for the user's objects.
+/// The run that an object's annotation names. Anybody may write that annotation: whether the run
+/// has made the object is decided by [`is_owned_by`] and by its name.
 pub(super) fn run_id(meta: &ObjectMeta) -> Option<&str> {
     meta.annotations.as_ref()?.get(RUN).map(String::as_str)
+}
+
+/// Whether a text has the form of a run's id: 16 hexadecimal digits, and one letter where the
+/// objects are not those of the run itself (`n` resolves names, `c` are canaries).
+pub(super) fn is_run_id(run: &str) -> bool {
+    let digits = run.strip_suffix(['n', 'c']).unwrap_or(run);
+    digits.len() == 16 && is_hexadecimal(digits)
+}
+
+fn is_hexadecimal(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+/// Whether an object has an owner reference to the Job of a run, whose uid `is_job` knows.
+pub(super) fn is_owned_by(meta: &ObjectMeta, run: &str, is_job: impl Fn(&str) -> bool) -> bool {
+    let job = run_object(run);
+    meta.owner_references.iter().flatten().any(|owner| {
+        owner.api_version == "batch/v1"
+            && owner.kind == "Job"
+            && owner.name == job
+            && is_job(&owner.uid)
+    })
 }
 
 /// The annotations of an object of a run.
@@ -63,6 +87,33 @@ pub(super) fn probe_pod(labels: &Labels, run: &str, probe: ProbeId) -> String {
     format!("watertight-{digest}-p{}x{run}", probe.0)
 }
 
+/// Whether a name is that of a probe pod of a run.
+pub(super) fn is_probe_pod(name: &str, run: &str) -> bool {
+    let parts = name
+        .strip_prefix("watertight-")
+        .and_then(|rest| rest.strip_suffix(run))
+        .and_then(|rest| rest.strip_suffix('x'))
+        .and_then(|rest| rest.split_once("-p"));
+    parts.is_some_and(|(digest, probe)| {
+        digest.len() == 10
+            && is_hexadecimal(digest)
+            && !probe.is_empty()
+            && probe.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+/// The name of a policy of canaries; `verb` is `allow` or `deny`.
+pub(super) fn canary_policy(verb: &str, run: &str) -> String {
+    format!("watertight-canary-{verb}-{run}")
+}
+
+/// Whether a name is that of a policy of a run's canaries.
+pub(super) fn is_canary_policy(name: &str, run: &str) -> bool {
+    ["allow", "deny"]
+        .iter()
+        .any(|verb| name == canary_policy(verb, run))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +135,23 @@ mod tests {
             name.len() <= 63 && name.rsplit_once('-').unwrap().1.parse::<u64>().is_err(),
             "{name}"
         );
+    }
+    #[test]
+    fn names_of_other_objects_do_not_have_the_form_of_a_probe_pods() {
+        let run = "0123456789abcdef";
+        let labels = Labels::from([("app".to_owned(), "web".to_owned())]);
+        assert!(is_probe_pod(&probe_pod(&labels, run, ProbeId(12)), run));
+        for name in [
+            "web-5d4f-x",
+            "watertight-0123456789abcdef",
+            "watertight-web-p0x0123456789abcdef",
+            "watertight-0123456789-px0123456789abcdef",
+            "watertight-0123456789-p1x0123456789abcdee",
+            "watertight-0123456789-p1x0123456789abcdef-x",
+        ] {
+            assert!(!is_probe_pod(name, run), "{name}");
+        }
+        assert!(is_run_id(run) && is_run_id("0123456789abcdefc"));
+        assert!(!is_run_id("nightly") && !is_run_id("0123456789ABCDEF") && !is_run_id(""));
     }
 }

@@ -1,7 +1,7 @@
 //! The store of watched objects, and the reports of changes to them.
 
 use super::cluster_policy::ClusterNetworkPolicy;
-use super::names::run_id;
+use super::names::{self, run_id};
 use super::watched_kinds::{WatchedKind, WatchedPolicy, key_of};
 use crate::backend::{Change, WatchGap};
 use crate::inventory::{ApiObjects, ApiPolicy, PolicyState};
@@ -30,12 +30,49 @@ pub(super) struct Store {
     pub(super) slices: ObjectMap<EndpointSlice>,
     pub(super) policies: ObjectMap<NetworkPolicy>,
     pub(super) cluster_policies: ObjectMap<ClusterNetworkPolicy>,
+    /// The owner Jobs of this run, by uid, with the id that their objects carry.
+    owners: BTreeMap<String, String>,
     /// Whether changes are reported: from the first inventory on.
     reports_changes: bool,
 }
 
 impl Store {
-    /// All objects except those of watertight's runs.
+    /// Whether this run has made an object: it carries the run's annotation, has an owner reference
+    /// to a Job of this run and a name of the run's form.
+    ///
+    /// Whatever carries only the annotation, as the pods of a workload whose template has it, is an
+    /// object like any other. So are the objects of other runs.
+    pub(super) fn is_ours<K: WatchedKind>(&self, object: &K) -> bool {
+        let meta = object.meta();
+        run_id(meta).is_some_and(|run| {
+            let is_job = |uid: &str| self.owners.get(uid).is_some_and(|owner| owner == run);
+            object.has_name_of(run) && names::is_owned_by(meta, run, is_job)
+        })
+    }
+
+    /// The objects that carry a run's annotation and that this run has not made, as
+    /// `NAMESPACE/KIND/NAME`.
+    pub(super) fn annotated_by_others(&self) -> Vec<String> {
+        let pods = self.annotated(&self.pods, "Pod");
+        let policies = self.annotated(&self.policies, "NetworkPolicy");
+        let services = self.annotated(&self.services, "Service");
+        let namespaces = self.annotated(&self.namespaces, "Namespace");
+        let cluster_policies = self.annotated(&self.cluster_policies, "ClusterNetworkPolicy");
+        [pods, policies, services, namespaces, cluster_policies].concat()
+    }
+
+    fn annotated<K: WatchedKind>(&self, objects: &ObjectMap<K>, kind: &str) -> Vec<String> {
+        objects
+            .iter()
+            .filter(|(_, object)| run_id(object.meta()).is_some() && !self.is_ours(object.as_ref()))
+            .map(|((namespace, name), _)| match namespace.as_str() {
+                "" => format!("{kind}/{name}"),
+                namespace => format!("{namespace}/{kind}/{name}"),
+            })
+            .collect()
+    }
+
+    /// All objects except those that this run has made.
     pub(super) fn objects(&self) -> ApiObjects<'_> {
         ApiObjects {
             namespaces: self.namespaces.values().map(AsRef::as_ref).collect(),
@@ -44,7 +81,7 @@ impl Store {
                 .pods
                 .values()
                 .map(AsRef::as_ref)
-                .filter(|pod| run_id(&pod.metadata).is_none())
+                .filter(|pod| !self.is_ours::<Pod>(pod))
                 .collect(),
             services: self.services.values().map(AsRef::as_ref).collect(),
             policies: self.api_policies(),
@@ -71,14 +108,17 @@ impl Store {
         }
     }
 
-    /// The NetworkPolicies.
+    /// The NetworkPolicies, without those of this run's canaries.
     pub(super) fn network_policies(&self) -> impl Iterator<Item = &NetworkPolicy> {
-        self.policies.values().map(AsRef::as_ref)
+        self.policies
+            .values()
+            .map(AsRef::as_ref)
+            .filter(|policy| !self.is_ours::<NetworkPolicy>(policy))
     }
 
     /// The policies of every kind, for the report.
     pub(super) fn policy_states(&self) -> Vec<PolicyState> {
-        let network = self.policies.values().map(|policy| policy.state());
+        let network = self.network_policies().map(WatchedPolicy::state);
         let cluster = self.cluster_policies.values().map(|policy| policy.state());
         let mut states: Vec<PolicyState> = network.chain(cluster).collect();
         states.sort();
@@ -92,11 +132,11 @@ impl Store {
             .cloned()
     }
 
-    /// Whether any pod of a run exists.
+    /// Whether any pod exists that was made under this id of the run.
     pub(super) fn has_pods_of(&self, run: &str) -> bool {
         self.pods
             .values()
-            .any(|pod| run_id(&pod.metadata) == Some(run))
+            .any(|pod| run_id(&pod.metadata) == Some(run) && self.is_ours(pod.as_ref()))
     }
 
     pub(super) fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
@@ -158,6 +198,11 @@ impl SharedStore {
     /// The time since the run's clock was started.
     pub(super) fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Adds an owner Job of this run, under which objects with this id are made.
+    pub(super) fn add_owner(&self, uid: &str, run: &str) {
+        self.store().owners.insert(uid.to_owned(), run.to_owned());
     }
 
     /// Reports changes from now on.
@@ -240,6 +285,10 @@ impl SharedStore {
             if store.reports_changes {
                 transitions
                     .iter()
+                    .filter(|(old, new)| {
+                        let object = new.as_ref().or(old.as_ref());
+                        object.is_some_and(|object| !store.is_ours(object.as_ref()))
+                    })
                     .filter_map(|(old, new)| change_between(old.as_deref(), new.as_deref()))
                     .collect()
             } else {
@@ -299,8 +348,7 @@ fn replace_objects<K: WatchedKind>(
 /// The change that verdicts have to know of between two states of an object.
 fn change_between<K: WatchedKind>(old: Option<&K>, new: Option<&K>) -> Option<ClusterChange> {
     let object = new.or(old)?;
-    let is_ours = run_id(object.meta()).is_some();
-    if is_ours || fingerprint_of(old) == fingerprint_of(new) {
+    if fingerprint_of(old) == fingerprint_of(new) {
         return None;
     }
     object.cluster_change()
@@ -314,11 +362,27 @@ fn fingerprint_of<K: WatchedKind>(object: Option<&K>) -> serde_json::Value {
 mod tests {
     use super::super::names::RUN;
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
+
+    const THIS_RUN: &str = "0123456789abcdef";
+    const OURS: &str = "watertight-00112233aa-p0x0123456789abcdef";
 
     fn pod(name: &str, uid: &str, run: Option<&str>) -> Pod {
         serde_json::from_value(json!({
             "metadata": { "name": name, "namespace": "n", "uid": uid, "annotations": run.map(|run| json!({ RUN: run })) },
+            "spec": { "containers": [] },
+        }))
+        .unwrap()
+    }
+
+    fn owner(uid: &str) -> Value {
+        json!([{ "apiVersion": "batch/v1", "kind": "Job", "name": "watertight-0123456789abcdef", "uid": uid }])
+    }
+
+    /// A pod that carries this run's annotation.
+    fn annotated(name: &str, owners: &Value) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": { "name": name, "namespace": "n", "uid": "1", "annotations": { RUN: THIS_RUN }, "ownerReferences": owners },
             "spec": { "containers": [] },
         }))
         .unwrap()
@@ -367,18 +431,102 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn objects_of_a_run_are_neither_reported_nor_in_the_inventory() {
+    async fn objects_of_this_run_are_neither_reported_nor_in_the_inventory() {
         let (sender, mut changes) = mpsc::channel(16);
         let shared = SharedStore::new(Instant::now(), sender);
+        shared.add_owner("job", THIS_RUN);
         shared.start_reporting_changes();
-        shared.apply(pod("a", "1", Some("r")), Duration::ZERO).await;
-        shared
-            .delete(&pod("a", "1", Some("r")), Duration::ZERO)
-            .await;
-        shared.apply(pod("b", "1", Some("r")), Duration::ZERO).await;
+        let ours = annotated(OURS, &owner("job"));
+        shared.apply(ours.clone(), Duration::ZERO).await;
+        shared.delete(&ours, Duration::ZERO).await;
+        shared.apply(ours, Duration::ZERO).await;
         assert_eq!(reported(&mut changes), []);
         assert!(shared.store().objects().pods.is_empty());
-        assert!(shared.store().pod("n", "b").is_some());
+        assert!(shared.store().pod("n", OURS).is_some());
+        assert!(shared.store().has_pods_of(THIS_RUN));
+        assert!(shared.store().annotated_by_others().is_empty());
+    }
+
+    #[tokio::test]
+    async fn pods_with_the_annotation_alone_are_tested_and_watched_like_any_other() {
+        for (name, owners, why) in [
+            ("web-1", owner("job"), "it has another name"),
+            (OURS, json!(null), "it has no owner"),
+            (OURS, owner("other"), "its owner is no Job of this run"),
+            (
+                OURS,
+                json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "job" }]),
+                "its owner is no Job",
+            ),
+        ] {
+            let (sender, mut changes) = mpsc::channel(16);
+            let shared = SharedStore::new(Instant::now(), sender);
+            shared.add_owner("job", THIS_RUN);
+            shared.start_reporting_changes();
+            shared.apply(annotated(name, &owners), Duration::ZERO).await;
+            assert_eq!(
+                reported(&mut changes),
+                [ClusterChange::Pod("n".into(), name.into())],
+                "{why}"
+            );
+            assert_eq!(shared.store().objects().pods.len(), 1, "{why}");
+            assert_eq!(
+                shared.store().annotated_by_others(),
+                [format!("n/Pod/{name}")],
+                "{why}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn policies_services_and_namespaces_with_the_annotation_are_watched_like_any_other() {
+        let (sender, mut changes) = mpsc::channel(16);
+        let shared = SharedStore::new(Instant::now(), sender);
+        shared.add_owner("job", THIS_RUN);
+        shared.start_reporting_changes();
+        let metadata = json!({ "name": "a", "namespace": "n", "annotations": { RUN: THIS_RUN }, "ownerReferences": owner("job") });
+        let policy: NetworkPolicy =
+            serde_json::from_value(json!({ "metadata": metadata, "spec": { "podSelector": {} } }))
+                .unwrap();
+        let service: Service =
+            serde_json::from_value(json!({ "metadata": metadata, "spec": {} })).unwrap();
+        let namespace: Namespace = serde_json::from_value(
+            json!({ "metadata": { "name": "n", "annotations": { RUN: THIS_RUN } } }),
+        )
+        .unwrap();
+        shared.apply(policy.clone(), Duration::ZERO).await;
+        shared.apply(service, Duration::ZERO).await;
+        shared.apply(namespace, Duration::ZERO).await;
+        assert_eq!(
+            reported(&mut changes),
+            [
+                ClusterChange::Policy(policy.reference()),
+                ClusterChange::Service("n".into(), "a".into()),
+                ClusterChange::Namespace("n".into()),
+            ]
+        );
+        assert_eq!(shared.store().objects().policies.len(), 1);
+        assert_eq!(shared.store().policy_states().len(), 1);
+        assert_eq!(shared.store().annotated_by_others().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn policies_of_this_runs_canaries_are_no_policies_of_the_cluster() {
+        let (sender, mut changes) = mpsc::channel(16);
+        let shared = SharedStore::new(Instant::now(), sender);
+        shared.add_owner("job", THIS_RUN);
+        shared.start_reporting_changes();
+        let policy: NetworkPolicy = serde_json::from_value(json!({
+            "metadata": {
+                "name": format!("watertight-canary-deny-{THIS_RUN}"), "namespace": "n",
+                "annotations": { RUN: THIS_RUN }, "ownerReferences": owner("job"),
+            },
+            "spec": { "podSelector": {} },
+        }))
+        .unwrap();
+        shared.apply(policy, Duration::ZERO).await;
+        assert_eq!(reported(&mut changes), []);
+        assert!(shared.store().policy_states().is_empty());
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 //! controller for its scale, and a Job has none.
 
 use super::error::Error;
+use super::launch::RunContext;
 use super::names;
 use super::probe_pod::{RunSettings, restricted};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
@@ -13,8 +14,8 @@ use k8s_openapi::api::core::v1::{
     Container, PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Api;
 use kube::api::PostParams;
-use kube::{Api, Client};
 
 /// The owner Job of a run in one namespace.
 fn job(settings: &RunSettings) -> Job {
@@ -60,16 +61,17 @@ fn job(settings: &RunSettings) -> Job {
     }
 }
 
-/// Creates the owner Job in a namespace.
+/// Creates the owner Job in a namespace. From then on the objects that it owns are those of this
+/// run.
 ///
 /// # Errors
 /// [`Error::Api`] when the API server refuses it.
 pub(super) async fn create(
-    client: &Client,
+    context: &RunContext,
     namespace: &str,
     settings: &RunSettings,
 ) -> Result<OwnerReference, Error> {
-    let api: Api<Job> = Api::namespaced(client.clone(), namespace);
+    let api: Api<Job> = Api::namespaced(context.client.clone(), namespace);
     let job = api
         .create(&PostParams::default(), &job(settings))
         .await
@@ -79,11 +81,13 @@ pub(super) async fn create(
                 error,
             )
         })?;
+    let uid = job.metadata.uid.unwrap_or_default();
+    context.shared.add_owner(&uid, &settings.run);
     Ok(OwnerReference {
         api_version: "batch/v1".into(),
         kind: "Job".into(),
         name: job.metadata.name.unwrap_or_default(),
-        uid: job.metadata.uid.unwrap_or_default(),
+        uid,
         controller: Some(false),
         block_owner_deletion: Some(false),
     })

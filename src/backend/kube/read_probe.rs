@@ -4,7 +4,7 @@
 use super::create_probe::create_probe;
 use super::created_objects::{CreatedObject, CreatedObjects};
 use super::launch::{PodName, RunContext};
-use super::logs::Log;
+use super::logs::{Log, StartError};
 use super::names::{self, CONTAINER};
 use super::peer_addresses::{self, AddressMap, Digests};
 use super::runner::RunnerProbe;
@@ -155,7 +155,10 @@ pub(super) async fn read_probe(
         if let CreatedObject::Pod(pod) = &object {
             created.set_deletion(pod, delete(&context, pod).await);
         }
-        log.send(Err(ProbeFault::NotStarted(why))).await;
+        if let StartError::Image(error) = &why {
+            created.add_image_error(error.clone());
+        }
+        log.send(Err(ProbeFault::NotStarted(why.to_string()))).await;
     }
 }
 

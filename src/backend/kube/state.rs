@@ -19,17 +19,46 @@ pub(super) enum ProbeState {
     /// It has a node and does not run yet.
     NotStarted(String),
     Running,
+    /// Its node cannot get its image.
+    NoImage(ImageError),
     /// It has ended, or cannot start.
     Ended(String),
 }
 
-/// Waiting reasons (`ContainerStateWaiting.reason`) that waiting does not resolve.
-const UNRECOVERABLE: [&str; 4] = [
+/// An image that a node cannot get.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ImageError {
+    pub(super) image: String,
+    pub(super) node: String,
+    /// The kubelet's reason and message, which has the registry's or the runtime's own answer.
+    pub(super) answer: String,
+}
+
+impl std::fmt::Display for ImageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} cannot get the probe image {}: {}",
+            self.node, self.image, self.answer
+        )
+    }
+}
+
+/// Waiting reasons (`ContainerStateWaiting.reason`) of a node that cannot get an image (Kubernetes,
+/// `pkg/kubelet/images/types.go`, and the runtime's errors of `cri-api/pkg/errors`). The kubelet
+/// tries most of them again, at first after 10 s: a run does not wait for a registry to change.
+const NO_IMAGE: [&str; 7] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
     "ErrImageNeverPull",
     "InvalidImageName",
-    "CreateContainerConfigError",
-    "CreateContainerError",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
 ];
+
+/// Other waiting reasons that waiting does not resolve.
+const UNRECOVERABLE: [&str; 2] = ["CreateContainerConfigError", "CreateContainerError"];
 
 /// Reads the state of a pod's container, by default the one of a probe pod; `None` is a pod that
 /// does not exist.
@@ -73,7 +102,13 @@ pub(super) fn probe_state(pod: Option<&Pod>, container: Option<&str>) -> ProbeSt
                 .map(|message| format!(": {message}"))
                 .unwrap_or_default();
             let why = format!("{reason}{message}");
-            if UNRECOVERABLE.contains(&reason.as_str()) {
+            if NO_IMAGE.contains(&reason.as_str()) {
+                ProbeState::NoImage(ImageError {
+                    image: image_of(pod, name),
+                    node: node_of(pod),
+                    answer: why,
+                })
+            } else if UNRECOVERABLE.contains(&reason.as_str()) {
                 ProbeState::Ended(why)
             } else {
                 ProbeState::NotStarted(why)
@@ -95,6 +130,30 @@ pub(super) fn probe_state(pod: Option<&Pod>, container: Option<&str>) -> ProbeSt
             }
         }
     }
+}
+
+/// The image of a container, as its pod names it.
+fn image_of(pod: &Pod, container: &str) -> String {
+    let spec = pod.spec.iter();
+    let containers = spec.clone().flat_map(|spec| {
+        let containers = spec.containers.iter();
+        containers.map(|container| (&container.name, &container.image))
+    });
+    let ephemeral_containers = spec.flat_map(|spec| {
+        let containers = spec.ephemeral_containers.iter().flatten();
+        containers.map(|container| (&container.name, &container.image))
+    });
+    containers
+        .chain(ephemeral_containers)
+        .find(|(name, _)| *name == container)
+        .and_then(|(_, image)| image.clone())
+        .unwrap_or_default()
+}
+
+/// The name of a pod's node.
+fn node_of(pod: &Pod) -> String {
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    node.unwrap_or_default()
 }
 
 /// The statuses of a pod's containers, including its ephemeral containers.
@@ -143,6 +202,34 @@ mod tests {
     }
 
     #[test]
+    fn image_that_a_node_cannot_get_is_named_with_the_nodes_own_answer() {
+        for reason in NO_IMAGE {
+            let container = json!({
+                "name": CONTAINER, "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": { "waiting": { "reason": reason, "message": "not found" } },
+            });
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": {},
+                "spec": {
+                    "nodeName": "node-1",
+                    "containers": [{ "name": CONTAINER, "image": "registry.example/probe:2" }],
+                },
+                "status": { "phase": "Pending", "containerStatuses": [container] },
+            }))
+            .unwrap();
+            let ProbeState::NoImage(error) = probe_state(Some(&pod), None) else {
+                panic!("{reason} is the lack of an image");
+            };
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "node-1 cannot get the probe image registry.example/probe:2: {reason}: not found"
+                )
+            );
+        }
+    }
+
+    #[test]
     fn every_state_is_read_with_its_reason() {
         let scheduled = |status: &str, message: &str| {
             state_of_pod(json!({
@@ -163,14 +250,8 @@ mod tests {
             ProbeState::Running
         );
         assert_eq!(
-            state_of_container(
-                json!({ "waiting": { "reason": "ImagePullBackOff", "message": "no such image" } })
-            ),
-            ProbeState::NotStarted("ImagePullBackOff: no such image".into())
-        );
-        assert_eq!(
-            state_of_container(json!({ "waiting": { "reason": "ErrImageNeverPull" } })),
-            ProbeState::Ended("ErrImageNeverPull".into())
+            state_of_container(json!({ "waiting": { "reason": "ContainerCreating" } })),
+            ProbeState::NotStarted("ContainerCreating".into())
         );
         assert_eq!(
             state_of_container(json!({ "terminated": { "exitCode": 137, "reason": "OOMKilled" } })),

@@ -2,6 +2,7 @@
 
 use super::cluster_policy::ClusterNetworkPolicy;
 use super::fingerprint::{self, Fingerprint};
+use super::names;
 use super::objects::{ObjectKey, ObjectMap, Store};
 use crate::inventory::{PolicyState, spec_digest};
 use crate::model::{ClusterChange, PolicyKind, PolicyRef};
@@ -25,6 +26,12 @@ pub(super) trait WatchedKind:
 
     /// The fields that matter to verdicts.
     fn fingerprint(&self) -> Fingerprint;
+
+    /// Whether the name is one that a run gives to its objects of this kind. Kinds of which runs make
+    /// none have no such name.
+    fn has_name_of(&self, _run: &str) -> bool {
+        false
+    }
 
     /// The change to report when the fingerprint has changed; `None` where no verdict depends on
     /// it.
@@ -117,6 +124,10 @@ impl WatchedKind for Pod {
         fingerprint::of_pod(self)
     }
 
+    fn has_name_of(&self, run: &str) -> bool {
+        names::is_probe_pod(&key_of(self).1, run)
+    }
+
     fn cluster_change(&self) -> Option<ClusterChange> {
         let (namespace, name) = key_of(self);
         Some(ClusterChange::Pod(namespace, name))
@@ -166,6 +177,10 @@ impl WatchedKind for NetworkPolicy {
 
     fn fingerprint(&self) -> Fingerprint {
         fingerprint::of_policy(self)
+    }
+
+    fn has_name_of(&self, run: &str) -> bool {
+        names::is_canary_policy(&key_of(self).1, run)
     }
 
     fn cluster_change(&self) -> Option<ClusterChange> {

@@ -19,7 +19,7 @@ pub use history::{Canaries, Enforcement};
 use super::error::Error;
 use super::launch::RunContext;
 use super::logs::Log;
-use super::names::{CONTAINER, annotations};
+use super::names::{CONTAINER, annotations, canary_policy};
 use super::owner;
 use super::probe_pod::{self, PodRequest, RunSettings};
 use crate::backend::{Arrival, CONTROL_PORT, ProbeFault};
@@ -95,7 +95,7 @@ pub(super) async fn run(context: &RunContext, namespace: &str) -> Result<Canarie
     let mut settings = context.settings.clone();
     settings.run.push('c');
     settings.active_deadline = 2 * STARTUP_TIMEOUT + 2 * POLICY_TIMEOUT + REMOVAL_TIMEOUT;
-    let owner = owner::create(&context.client, namespace, &settings).await?;
+    let owner = owner::create(context, namespace, &settings).await?;
 
     let run = CanaryRun {
         context,
@@ -228,7 +228,7 @@ impl CanaryRun<'_> {
         };
         tokio::spawn(async move {
             if let Err(why) = log.follow().await {
-                log.send(Err(ProbeFault::NotStarted(why))).await;
+                log.send(Err(ProbeFault::NotStarted(why.to_string()))).await;
             }
         })
     }
@@ -377,7 +377,7 @@ impl CanaryRun<'_> {
         spec["podSelector"] = json!({ "matchLabels": self.labels() });
         let policy = NetworkPolicy {
             metadata: ObjectMeta {
-                name: Some(format!("watertight-canary-{name}-{}", self.settings.run)),
+                name: Some(canary_policy(name, &self.settings.run)),
                 annotations: Some(annotations(&self.settings.run, "canaries")),
                 owner_references: Some(vec![self.owner.clone()]),
                 ..ObjectMeta::default()

@@ -11,6 +11,7 @@ pub enum Reason {
     NotFinished,
     Unprovable,
     MatchesNothing,
+    AddressUnknown,
     NotAttempted,
     ProbeFault,
     ProbeCpuStarved,
@@ -37,10 +38,11 @@ struct Entry {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::NotFinished,
         Self::Unprovable,
         Self::MatchesNothing,
+        Self::AddressUnknown,
         Self::NotAttempted,
         Self::ProbeFault,
         Self::ProbeCpuStarved,
@@ -89,6 +91,11 @@ impl Reason {
                 code: "matches-nothing",
                 meaning: "the source or the target matches nothing that exists",
                 remedy: "deploy the workload, or correct the endpoint",
+            },
+            Self::AddressUnknown => Entry {
+                code: "address-unknown",
+                meaning: "no address of the host is given, and policies of the source tell addresses apart",
+                remedy: "give the host's endpoint `ip:`, or run with `--resolve NAME=ADDRESS`",
             },
             Self::NotAttempted => Entry {
                 code: "not-attempted",

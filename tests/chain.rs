@@ -57,17 +57,17 @@ fn chain(suite_text: &str, world_text: &str) -> Reached {
     let outside = [
         Outside {
             name: Some("payments.example".into()),
-            address: None,
+            addresses: Vec::new(),
             ports: vec![(443, wire::Transport::Tcp)],
         },
         Outside {
             name: None,
-            address: "169.254.169.254".parse().ok(),
+            addresses: vec!["169.254.169.254".parse().expect("address")],
             ports: vec![(80, wire::Transport::Tcp)],
         },
         Outside {
             name: None,
-            address: "203.0.113.66".parse().ok(),
+            addresses: vec!["203.0.113.66".parse().expect("address")],
             ports: vec![(443, wire::Transport::Tcp)],
         },
     ];

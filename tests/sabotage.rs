@@ -26,6 +26,8 @@ mod features;
 mod flipped;
 #[path = "sabotage/network.rs"]
 mod network;
+#[path = "sabotage/hosts.rs"]
+mod hosts;
 #[path = "common/recorder.rs"]
 mod recorder;
 #[path = "sabotage/runner.rs"]
@@ -146,6 +148,7 @@ fn main() -> ExitCode {
     let jobs = scenes::all()
         .into_iter()
         .chain(network::all())
+        .chain(hosts::all())
         .chain(bases.iter().flat_map(breaks::all));
     work_through(jobs.filter(|job| wanted(&job.name)).collect(), &tally);
     let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -4,7 +4,7 @@ use super::terminal::Terminal;
 use crate::backend::kube::Kube;
 use crate::inventory::Inventory;
 use crate::suite::{Locator, Suite};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Who resolves the names of outside hosts.
@@ -60,6 +60,44 @@ pub(super) async fn resolve_hosts(
             inventory.hosts.insert(name, addresses);
         }
     }
+
+    for (name, given) in given_addresses(suites) {
+        if let Some(note) = other_addresses_note(&name, &given, inventory) {
+            terminal.note(&note);
+        }
+    }
+}
+
+/// The addresses that suites and `--resolve` give to hosts, by name.
+pub(super) fn given_addresses(suites: &[Suite]) -> BTreeMap<String, Vec<IpAddr>> {
+    let endpoints = suites.iter().flat_map(|suite| &suite.endpoints);
+    endpoints
+        .filter(|endpoint| !endpoint.addresses.is_empty())
+        .filter_map(|endpoint| {
+            let name = endpoint.locator.host()?;
+            Some((name.to_owned(), endpoint.addresses.clone()))
+        })
+        .collect()
+}
+
+/// A note on a host that resolves to other addresses than those that are given: what the lab and
+/// predictions say of it may not hold here.
+fn other_addresses_note(name: &str, given: &[IpAddr], inventory: &Inventory) -> Option<String> {
+    let others: Vec<String> = inventory
+        .hosts
+        .get(name)?
+        .iter()
+        .filter(|address| !given.contains(address))
+        .map(ToString::to_string)
+        .collect();
+    if others.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "{name} resolves to {}, which its `ip:` does not list: what the lab and predictions say of \
+         {name} is about other addresses",
+        others.join(", ")
+    ))
 }
 
 /// The names of the outside hosts of suites, in order and each once.

@@ -2,7 +2,7 @@
 
 use super::interrupt::Interrupts;
 use super::load;
-use super::options::{LabOptions, RunOptions, SelectOptions, SuiteInput};
+use super::options::{LabOptions, RunOptions, SelectOptions, SuiteInput, WorldOptions};
 use super::outputs::Outputs;
 use super::outside::hosts_to_place;
 use super::planning::{plan_in, replan_in, show_plan_error};
@@ -38,7 +38,7 @@ pub(super) fn run(
     terminal: &Terminal,
 ) -> Result<ExitCode, Stopped> {
     let planned =
-        load(input, &lab.manifests, &options.select, terminal).map_err(Stopped::while_loading)?;
+        load(input, &lab.world, &options.select, terminal).map_err(Stopped::while_loading)?;
     outputs.show_console(options, terminal);
     enter(terminal).map_err(|code| Stopped::new("the lab is not possible here", code))?;
 
@@ -52,13 +52,13 @@ pub(super) fn run(
 /// The cause has been shown.
 pub(crate) fn load(
     input: SuiteInput<'_>,
-    manifests: &[String],
+    world: &WorldOptions,
     select: &SelectOptions,
     terminal: &Terminal,
 ) -> Result<PlannedLab, ExitCode> {
     let mut sources = Sources::new();
     let (mut suites, manifests) =
-        load::suites_and_manifests(input, manifests, select.strict, &mut sources, terminal)?;
+        load::suites_and_world(input, world, select.strict, &mut sources, terminal)?;
     select.apply(&mut suites);
     place_and_plan(&suites, &manifests, &select.selection, &sources, terminal)
 }

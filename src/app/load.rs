@@ -1,6 +1,6 @@
 //! Suites and manifests from files. Diagnostics are shown, all at once.
 
-use super::options::SuiteInput;
+use super::options::{SuiteInput, WorldOptions};
 use super::terminal::Terminal;
 use crate::event::ExitCode;
 use crate::inventory::{self, Inventory, Manifests};
@@ -69,6 +69,26 @@ pub(crate) fn suites_and_manifests(
     let suites = suites(input, strict, sources, terminal);
     let manifests = self::manifests(manifests, strict, sources, terminal);
     Ok((suites?, manifests?))
+}
+
+/// Reads suites and the manifests of a world, and gives the suites' hosts their addresses.
+///
+/// # Errors
+/// [`ExitCode::Usage`]; the diagnostics of both, or a mistake in `--resolve`, have been shown.
+pub(crate) fn suites_and_world(
+    input: SuiteInput<'_>,
+    world: &WorldOptions,
+    strict: bool,
+    sources: &mut Sources,
+    terminal: &Terminal,
+) -> Result<(Vec<Suite>, Manifests), ExitCode> {
+    let (mut suites, manifests) =
+        suites_and_manifests(input, &world.manifests, strict, sources, terminal)?;
+    suite::apply_resolve(&mut suites, &world.resolve).map_err(|message| {
+        terminal.error(&message);
+        ExitCode::Usage
+    })?;
+    Ok((suites, manifests))
 }
 
 /// Shows notes on policies that select no pod, and on cluster-wide policies of which a part is

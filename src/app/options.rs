@@ -4,7 +4,9 @@ use crate::backend::kube::{Access, Image};
 use crate::backend::lab::Deny;
 use crate::plan::Selection;
 use crate::report::{Detail, Output, ReportSpec};
-use crate::suite::{Expected, Mechanism, RequiredTier, Settings, SourceMode, Spread, Suite};
+use crate::suite::{
+    Expected, HostAddresses, Mechanism, RequiredTier, Settings, SourceMode, Spread, Suite,
+};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,16 +27,24 @@ pub(crate) enum Target {
     Lab(LabOptions),
     /// The test double: the lab's plan, with the attempts that a script file describes.
     Scripted {
-        manifests: Vec<String>,
+        world: WorldOptions,
         script: PathBuf,
     },
+}
+
+/// The world that a lab makes.
+#[derive(Debug, Clone)]
+pub(crate) struct WorldOptions {
+    /// Files, folders, or `-` for standard input.
+    pub(crate) manifests: Vec<String>,
+    /// The addresses of hosts outside.
+    pub(crate) resolve: Vec<HostAddresses>,
 }
 
 /// The lab of a run.
 #[derive(Debug, Clone)]
 pub(crate) struct LabOptions {
-    /// Files, folders, or `-` for standard input.
-    pub(crate) manifests: Vec<String>,
+    pub(crate) world: WorldOptions,
     pub(crate) deny: Deny,
 }
 

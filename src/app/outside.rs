@@ -8,11 +8,22 @@ use crate::wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// The key of an outside host: its name or its address.
-type HostKey = (Option<String>, Option<IpAddr>);
+/// The key of an outside host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum HostKey {
+    Name(String),
+    Address(IpAddr),
+}
 
-/// Outside hosts with their ports.
-type HostPorts = BTreeMap<HostKey, BTreeSet<(u16, wire::Transport)>>;
+/// The addresses of an outside host, where they are given, and its ports.
+#[derive(Debug, Default)]
+struct HostParts {
+    addresses: BTreeSet<IpAddr>,
+    ports: BTreeSet<(u16, wire::Transport)>,
+}
+
+/// Outside hosts.
+type Hosts = BTreeMap<HostKey, HostParts>;
 
 /// The hosts that a lab places outside: those that suites name, and for a sweep the metadata
 /// addresses of clouds.
@@ -27,7 +38,7 @@ pub(super) fn hosts_to_place(suites: &[Suite], selection: &Selection) -> Vec<Out
 fn metadata_host(address: IpAddr) -> Outside {
     Outside {
         name: None,
-        address: Some(address),
+        addresses: vec![address],
         ports: vec![(plan::METADATA_PORT, wire::Transport::Tcp)],
     }
 }
@@ -35,7 +46,7 @@ fn metadata_host(address: IpAddr) -> Outside {
 /// The hosts and addresses outside that suites name, with the ports that their endpoints and lines
 /// name.
 pub fn outside_hosts(suites: &[Suite]) -> Vec<Outside> {
-    let mut hosts = HostPorts::new();
+    let mut hosts = Hosts::new();
     for suite in suites {
         add_endpoints(suite, &mut hosts);
         for line in &suite.lines {
@@ -45,29 +56,39 @@ pub fn outside_hosts(suites: &[Suite]) -> Vec<Outside> {
 
     hosts
         .into_iter()
-        .map(|((name, address), ports)| Outside {
-            name,
-            address,
-            ports: ports.into_iter().collect(),
+        .map(|(key, parts)| Outside {
+            name: match key {
+                HostKey::Name(name) => Some(name),
+                HostKey::Address(_) => None,
+            },
+            addresses: parts.addresses.into_iter().collect(),
+            ports: parts.ports.into_iter().collect(),
         })
         .collect()
 }
 
-fn add_endpoints(suite: &Suite, hosts: &mut HostPorts) {
+fn add_endpoints(suite: &Suite, hosts: &mut Hosts) {
     for endpoint in &suite.endpoints {
         let Some(key) = host_key(&endpoint.locator) else {
             continue;
         };
-        let ports = hosts.entry(key).or_default();
+        let given = match &key {
+            HostKey::Name(_) => endpoint.addresses.clone(),
+            HostKey::Address(address) => vec![*address],
+        };
+        let parts = hosts.entry(key).or_default();
+        parts.addresses.extend(given);
         for item in endpoint.ports.iter().flatten() {
             if let PortRef::Number(number) = item.port {
-                ports.extend(probed(Port::new(number, item.transport)));
+                parts
+                    .ports
+                    .extend(probed(Port::new(number, item.transport)));
             }
         }
     }
 }
 
-fn add_ports_of_line(suite: &Suite, line: &Line, hosts: &mut HostPorts) {
+fn add_ports_of_line(suite: &Suite, line: &Line, hosts: &mut Hosts) {
     for item in &line.targets {
         let port = match &item.what {
             TargetWhat::Port(port) => match port.port {
@@ -88,8 +109,8 @@ fn add_ports_of_line(suite: &Suite, line: &Line, hosts: &mut HostPorts) {
 
         for id in ids {
             let key = host_key(&suite.endpoints[id.0].locator);
-            if let Some(ports) = key.and_then(|key| hosts.get_mut(&key)) {
-                ports.extend(probed(port));
+            if let Some(parts) = key.and_then(|key| hosts.get_mut(&key)) {
+                parts.ports.extend(probed(port));
             }
         }
     }
@@ -97,8 +118,8 @@ fn add_ports_of_line(suite: &Suite, line: &Line, hosts: &mut HostPorts) {
 
 fn host_key(locator: &Locator) -> Option<HostKey> {
     match locator {
-        Locator::Host(name) => Some((Some(name.as_str().to_owned()), None)),
-        Locator::Address(address) => Some((None, Some(*address))),
+        Locator::Host(name) => Some(HostKey::Name(name.as_str().to_owned())),
+        Locator::Address(address) => Some(HostKey::Address(*address)),
         Locator::Workload { .. }
         | Locator::Pods { .. }
         | Locator::Service { .. }

@@ -1,6 +1,7 @@
 //! Plans of suites for commands that predict and explain: nothing is sent.
 
-use super::options::{ClusterOptions, SuiteInput};
+use super::hosts::given_addresses;
+use super::options::{ClusterOptions, SuiteInput, WorldOptions};
 use super::planning::plan_unsent;
 use super::terminal::Terminal;
 use super::{cluster, lab, load};
@@ -15,13 +16,12 @@ use crate::source::Sources;
 /// The cause has been shown.
 pub(crate) fn plan_in_manifests(
     input: SuiteInput<'_>,
-    manifests: &[String],
+    world: &WorldOptions,
     strict: bool,
     terminal: &Terminal,
 ) -> Result<(Plan, Inventory), ExitCode> {
     let mut sources = Sources::new();
-    let (suites, manifests) =
-        load::suites_and_manifests(input, manifests, strict, &mut sources, terminal)?;
+    let (suites, manifests) = load::suites_and_world(input, world, strict, &mut sources, terminal)?;
     let selection = Selection::default();
     let planned = lab::place_and_plan(&suites, &manifests, &selection, &sources, terminal)?;
 
@@ -30,23 +30,23 @@ pub(crate) fn plan_in_manifests(
     Ok((planned.plan, inventory.clone()))
 }
 
-/// Plans suites in the cluster as it would be after `kubectl apply` of manifests; without any, as
-/// it is.
+/// Plans suites in the cluster as it would be after `kubectl apply` of the manifests of `world`;
+/// without any, as it is. Hosts outside whose addresses are given have those.
 ///
 /// # Errors
 /// The cause has been shown.
 pub(crate) fn plan_in_cluster(
     input: SuiteInput<'_>,
     cluster: &ClusterOptions,
-    manifests: &[String],
+    world: &WorldOptions,
     strict: bool,
     terminal: &Terminal,
 ) -> Result<(Plan, Inventory), ExitCode> {
     let mut sources = Sources::new();
-    let (suites, manifests) =
-        load::suites_and_manifests(input, manifests, strict, &mut sources, terminal)?;
+    let (suites, manifests) = load::suites_and_world(input, world, strict, &mut sources, terminal)?;
     let current = cluster::inventory(cluster, &suites, terminal)?;
-    let inventory = current.with_applied(&manifests);
+    let mut inventory = current.with_applied(&manifests);
+    inventory.hosts.extend(given_addresses(&suites));
 
     load::note_policy_caveats(&inventory, terminal);
     let plan = plan_unsent(&inventory, &suites, &sources, terminal)?;

@@ -65,8 +65,8 @@ pub(crate) fn run(
     let result = match target {
         Target::Cluster(cluster) => cluster::run(input, cluster, options, &mut outputs, terminal),
         Target::Lab(lab) => lab::run(input, lab, options, &mut outputs, terminal),
-        Target::Scripted { manifests, script } => {
-            scripted::run(input, manifests, script, options, &mut outputs, terminal)
+        Target::Scripted { world, script } => {
+            scripted::run(input, world, script, options, &mut outputs, terminal)
         }
     };
 
@@ -112,31 +112,30 @@ pub(super) async fn run_and_tear_down<B: Backend>(
     }
 }
 
-/// The schedule of a new run, with an id and a seed that no other run has. `trust` are the
-/// certificate authorities of the targets, in PEM.
+/// The schedule of a new run, with an id that no other run has and a seed that nobody can guess.
+/// `trust` are the certificate authorities of the targets, in PEM.
 pub(super) fn new_schedule(trust: Vec<String>, heartbeat: Duration) -> Schedule {
-    let seed = new_seed();
     Schedule {
-        run: run_id(seed),
-        seed,
+        run: new_run_id(),
+        seed: new_seed(),
         trust,
         heartbeat,
     }
 }
 
-/// An id for a command that connects and runs nothing.
+/// An id for a run: the wall clock, which never repeats, mixed with the process's id. It is in
+/// reports and in the names of objects.
 pub(super) fn new_run_id() -> String {
-    run_id(new_seed())
-}
-
-fn run_id(seed: u64) -> String {
-    format!("{seed:016x}")
-}
-
-/// The wall clock, which never repeats, mixed with the process's id.
-fn new_seed() -> u64 {
     let wall_us = RunnerClock::read(Duration::ZERO).wall_us;
-    wall_us.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(std::process::id())
+    let id = wall_us.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(std::process::id());
+    format!("{id:016x}")
+}
+
+/// A random seed. Whoever knows it can answer with the nonces of a run, so that it has nothing to
+/// do with the run's id, and no report contains it.
+fn new_seed() -> u64 {
+    #[expect(clippy::expect_used, reason = "Linux has getrandom(2) since 3.17")]
+    getrandom::u64().expect("the kernel's random numbers")
 }
 
 /// SHA-256 of the executable that runs, hexadecimal; `None` if it cannot be read.
@@ -164,6 +163,13 @@ fn sha256_of(path: &str) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seed_of_a_run_is_neither_its_id_nor_that_of_another_run() {
+        let [first, second] = [(); 2].map(|()| new_schedule(Vec::new(), Duration::from_secs(1)));
+        assert_ne!(first.run, format!("{:016x}", first.seed));
+        assert_ne!(first.seed, second.seed);
+    }
 
     #[test]
     fn own_digest_is_the_digest_of_the_executable() {

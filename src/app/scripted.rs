@@ -1,7 +1,7 @@
 //! A run on the test double. It tests watertight and no network, so its flag is hidden.
 
 use super::lab::{self, HEARTBEAT, PlannedLab};
-use super::options::{RunOptions, SuiteInput};
+use super::options::{RunOptions, SuiteInput, WorldOptions};
 use super::outputs::Outputs;
 use super::run::{Stopped, new_schedule, own_digest, run_and_tear_down};
 use super::runtime::EventLoop;
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Tests suites against a script, in virtual time.
 pub(super) fn run(
     input: SuiteInput<'_>,
-    manifests: &[String],
+    world: &WorldOptions,
     script: &Path,
     options: &RunOptions,
     outputs: &mut Outputs,
@@ -23,7 +23,7 @@ pub(super) fn run(
 ) -> Result<ExitCode, Stopped> {
     let script = read(script, terminal).map_err(Stopped::while_loading)?;
     let planned =
-        lab::load(input, manifests, &options.select, terminal).map_err(Stopped::while_loading)?;
+        lab::load(input, world, &options.select, terminal).map_err(Stopped::while_loading)?;
     outputs.show_console(options, terminal);
 
     EventLoop::Scripted.block_on(

@@ -1,13 +1,14 @@
 //! Arguments that several commands share, and what they become.
 
 use super::settings::{SettingArgs, SourceModeArgs};
-use crate::app::options::{LabOptions, RunOptions, SelectOptions};
+use crate::app::options::{LabOptions, RunOptions, SelectOptions, WorldOptions};
 use crate::app::terminal::Terminal;
 use crate::backend::lab::Deny;
 use crate::event::ExitCode;
 use crate::model::{ObjectRef, WorkloadKind};
 use crate::plan::Selection;
 use crate::report::{Detail, Output, ReportSpec};
+use crate::suite::HostAddresses;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -18,6 +19,10 @@ pub(super) struct LabArgs {
     /// for standard input
     #[arg(long, value_name = "MANIFESTS", num_args = 1..)]
     lab: Vec<String>,
+    /// The addresses of a host outside, in place of its `ip:` (repeatable); a cluster resolves the
+    /// name itself
+    #[arg(long, value_name = RESOLVE, value_parser = HostAddresses::parse, requires = "lab")]
+    resolve: Vec<HostAddresses>,
     #[command(flatten)]
     deny: DenyArgs,
 }
@@ -29,9 +34,38 @@ impl LabArgs {
             return None;
         }
         Some(LabOptions {
-            manifests: self.lab.clone(),
+            world: WorldOptions {
+                manifests: self.lab.clone(),
+                resolve: self.resolve.clone(),
+            },
             deny: self.deny.deny(),
         })
+    }
+}
+
+/// What `--resolve` takes.
+const RESOLVE: &str = "NAME=IP[,IP]";
+
+/// Where predictions place hosts outside.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ResolveArgs {
+    /// The addresses of a host outside, in place of its `ip:` (repeatable)
+    #[arg(long, value_name = RESOLVE, value_parser = HostAddresses::parse)]
+    resolve: Vec<HostAddresses>,
+}
+
+impl ResolveArgs {
+    /// The world of manifests.
+    pub(super) fn world(&self, manifests: &[String]) -> WorldOptions {
+        WorldOptions {
+            manifests: manifests.to_vec(),
+            resolve: self.resolve.clone(),
+        }
+    }
+
+    /// Whether any address is given.
+    pub(super) fn is_empty(&self) -> bool {
+        self.resolve.is_empty()
     }
 }
 

@@ -37,7 +37,7 @@ impl RunArgs {
             (None, _) => Target::Cluster(Box::new(self.cluster.options())),
             (Some(lab), None) => Target::Lab(lab),
             (Some(lab), Some(script)) => Target::Scripted {
-                manifests: lab.manifests,
+                world: lab.world,
                 script: script.clone(),
             },
         }

@@ -1,5 +1,6 @@
 //! `watertight validate SUITE...`: offline.
 
+use super::args::ResolveArgs;
 use crate::app::options::SuiteInput;
 use crate::app::terminal::Terminal;
 use crate::app::{lab, load};
@@ -19,6 +20,8 @@ pub(super) struct ValidateArgs {
     /// input
     #[arg(long, value_name = "MANIFESTS", num_args = 1..)]
     with: Vec<String>,
+    #[command(flatten)]
+    resolve: ResolveArgs,
     /// Warnings are errors
     #[arg(long)]
     strict: bool,
@@ -27,14 +30,19 @@ pub(super) struct ValidateArgs {
 pub(super) fn validate(args: &ValidateArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
     let input = SuiteInput::Files(&args.suites);
     let mut sources = Sources::new();
+    if args.with.is_empty() && !args.resolve.is_empty() {
+        terminal.error("--resolve goes with --with: without manifests nothing is placed");
+        return Err(ExitCode::Usage);
+    }
     if args.with.is_empty() {
         let suites = load::suites(input, args.strict, &mut sources, terminal)?;
         suites.iter().for_each(show_valid);
         return Ok(ExitCode::Proven);
     }
 
+    let world = args.resolve.world(&args.with);
     let (suites, manifests) =
-        load::suites_and_manifests(input, &args.with, args.strict, &mut sources, terminal)?;
+        load::suites_and_world(input, &world, args.strict, &mut sources, terminal)?;
     let selection = Selection::default();
     let planned = lab::place_and_plan(&suites, &manifests, &selection, &sources, terminal)?;
     suites.iter().for_each(show_valid);

@@ -149,7 +149,9 @@ pub fn check_ref(plan: &Plan, check: &Check) -> CheckRef {
         contradiction: check.contradiction(),
         unprovable: match &check.provability {
             Provability::Provable => None,
-            Provability::Unprovable(why) | Provability::MatchesNothing(why) => Some(why.clone()),
+            Provability::Unprovable(why)
+            | Provability::MatchesNothing(why)
+            | Provability::AddressUnknown(why) => Some(why.clone()),
         },
         settings: SettingsReport::from(&check.settings),
     }

@@ -118,6 +118,16 @@ pub enum ClusterPeer {
     DomainNames(Vec<String>),
 }
 
+impl ClusterPeer {
+    /// Its address blocks.
+    pub(super) fn blocks(&self) -> &[Cidr] {
+        match self {
+            Self::Networks(blocks) => blocks,
+            Self::Pods(_) | Self::Nodes(_) | Self::DomainNames(_) => &[],
+        }
+    }
+}
+
 /// A destination port or a range of them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClusterPort {

@@ -26,7 +26,7 @@ pub use manifest::{
 pub use policy::{NetworkPolicy, PoliciesByKind, Policy, PolicyTier, RuleOrigins};
 
 use crate::model::{Family, ObjectRef, Port, Transport, WorkloadKind, WorkloadRef};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Labels of an object, by key.
@@ -59,6 +59,8 @@ pub struct Inventory {
     pub policies: Vec<Policy>,
     /// The addresses of the hosts outside the cluster that the suite names, by host name.
     pub hosts: BTreeMap<String, Vec<IpAddr>>,
+    /// The names among these whose addresses the lab invented, since nothing gives any.
+    pub invented_hosts: BTreeSet<String>,
     /// The addresses that watertight itself sends from; empty where they are not known.
     pub runner: Vec<IpAddr>,
 }
@@ -70,6 +72,17 @@ impl Inventory {
         self.services
             .iter()
             .find(|service| service.namespace == "kube-system" && service.name == "kube-dns")
+    }
+
+    /// The host whose invented address this is, if it is one.
+    pub fn invented_at(&self, address: IpAddr) -> Option<&str> {
+        self.invented_hosts
+            .iter()
+            .find(|name| {
+                let addresses = self.hosts.get(*name);
+                addresses.is_some_and(|addresses| addresses.contains(&address))
+            })
+            .map(String::as_str)
     }
 
     /// Whether a node runs Windows, by the label that its kubelet sets (Kubernetes, "Well-Known

@@ -1,6 +1,6 @@
 //! Policies of every kind, as one type.
 
-use super::{ClusterPolicy, Inventory, spec_digest};
+use super::{Cidr, ClusterPeer, ClusterPolicy, Inventory, spec_digest};
 use crate::model::{PolicyKind, PolicyRef};
 use k8s_openapi::api::networking::v1::NetworkPolicySpec;
 
@@ -75,6 +75,21 @@ impl Policy {
         }
     }
 
+    /// Every address block that it names, in either direction, exceptions included.
+    pub fn blocks(&self) -> Vec<Cidr> {
+        match self {
+            Self::Network(policy) => blocks_of_network_policy(&policy.spec),
+            Self::Cluster(policy) => {
+                let rules = policy.ingress.iter().chain(&policy.egress);
+                rules
+                    .flat_map(|rule| &rule.peers)
+                    .flat_map(ClusterPeer::blocks)
+                    .copied()
+                    .collect()
+            }
+        }
+    }
+
     /// The NetworkPolicy, if it is one.
     pub fn as_network(&self) -> Option<&NetworkPolicy> {
         match self {
@@ -90,6 +105,24 @@ impl Policy {
             Self::Cluster(policy) => Some(policy),
         }
     }
+}
+
+fn blocks_of_network_policy(spec: &NetworkPolicySpec) -> Vec<Cidr> {
+    let from = spec
+        .ingress
+        .iter()
+        .flatten()
+        .flat_map(|rule| rule.from.iter().flatten());
+    let to = spec
+        .egress
+        .iter()
+        .flatten()
+        .flat_map(|rule| rule.to.iter().flatten());
+    from.chain(to)
+        .filter_map(|peer| peer.ip_block.as_ref())
+        .flat_map(|block| std::iter::once(&block.cidr).chain(block.except.iter().flatten()))
+        .filter_map(|text| Cidr::parse(text).ok())
+        .collect()
 }
 
 impl From<NetworkPolicy> for Policy {

@@ -3,6 +3,7 @@
 //! A type with a rule has private fields and one constructor, which checks the rule. The module
 //! does not depend on suites, manifests or packets.
 
+mod address;
 mod duration;
 mod family;
 mod name;
@@ -11,6 +12,7 @@ mod observed;
 mod policy;
 mod port;
 
+pub use address::RefusedAddress;
 pub use duration::{ParseDurationError, parse_duration, show_duration};
 pub use family::Family;
 pub use name::{EndpointName, HostName, ParseNameError};

@@ -4,6 +4,7 @@
 use super::endpoints::{
     EndpointKind, ResolvedEndpoint, ResolvedPort, cluster_addresses, resolve_endpoint, selects,
 };
+use super::outside::refused_address;
 use super::request::RequestSpec;
 use super::transport::wire_transport;
 use super::{Source, TargetKey, TargetKind};
@@ -14,8 +15,9 @@ use crate::wire;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
-/// At most so many addresses of an outside name are dialled in each family.
-const MAX_ADDRESSES: usize = 4;
+/// At most so many addresses of an outside name are dialled in each family: more than names have,
+/// and what the evidence of a flow by name can keep.
+const MAX_ADDRESSES: usize = 32;
 
 /// At most so many nodes are used of a source, unless the suite says otherwise.
 const MAX_SPREAD: usize = 3;
@@ -230,6 +232,9 @@ impl<'a> Addressing<'a> {
             name: endpoint.endpoint.label.clone(),
         };
         let mut targets = Vec::new();
+        if refused_address(endpoint).is_some() {
+            return targets;
+        }
         for family in Family::ALL {
             let known: Vec<TargetKey> = addresses
                 .iter()
@@ -317,6 +322,30 @@ impl Dial<'_> {
             once: self.request_spec.once,
         }
     }
+}
+
+/// Why a denial to an outside name cannot be proven: it has more addresses than are dialled.
+pub(super) fn too_many_addresses(endpoint: &ResolvedEndpoint<'_>) -> Option<String> {
+    let EndpointKind::Outside(addresses) = &endpoint.kind else {
+        return None;
+    };
+    let dialled: usize = Family::ALL
+        .into_iter()
+        .map(|family| {
+            let of_family = addresses
+                .iter()
+                .filter(|address| Family::of(**address) == family);
+            of_family.count().min(MAX_ADDRESSES)
+        })
+        .sum();
+    (dialled < addresses.len()).then(|| {
+        format!(
+            "{} has {} addresses, of which {dialled} are tried: what the policies do with the \
+             others is not shown",
+            endpoint.endpoint.label,
+            addresses.len()
+        )
+    })
 }
 
 /// The family of all addresses, where they have one in common.

@@ -91,13 +91,15 @@ impl LineRef {
     }
 }
 
-/// How many nodes and pods a check could cover when the plan was made.
+/// How many nodes, pods and addresses a check could cover when the plan was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scope {
     /// Nodes on which the source has pods.
     pub source_nodes: usize,
     /// Pods of the target; 0 for targets that are not pods.
     pub target_pods: usize,
+    /// Addresses of the target, a host outside by name; 0 for all others.
+    pub target_addresses: usize,
 }
 
 /// Whether a check can be proven, as far as planning can tell.
@@ -109,4 +111,7 @@ pub enum Provability {
     Unprovable(String),
     /// The source or the target matches nothing that exists.
     MatchesNothing(String),
+    /// The target is a host whose addresses are not given, and policies of the source tell
+    /// addresses apart; nothing is sent.
+    AddressUnknown(String),
 }

@@ -1,10 +1,11 @@
 //! Expansion of a suite into checks: sources × targets × ports, and the pairs that no line names.
 
-use super::addresses::Addressing;
+use super::addresses::{Addressing, too_many_addresses};
 use super::builder::Builder;
 use super::endpoints::{
     EndpointKind, PodPort, ResolvedEndpoint, ResolvedPort, resolve_endpoint, suffix,
 };
+use super::outside;
 use super::request::{RequestSpec, handshake_instead, request_spec, url_port};
 use super::resolve::{PlanDiagnostic, Selection};
 use super::{
@@ -12,6 +13,7 @@ use super::{
     TargetKind,
 };
 use crate::model::{Port, Transport};
+use crate::policy::Explainer;
 use crate::source::Place;
 use crate::suite::{
     EndpointId, Expected, Line, Locator, PortItem, PortRef, RequiredTier, Settings, Spread,
@@ -54,6 +56,8 @@ pub(super) struct SuiteExpander<'a, 'b> {
     /// Checks by name: the place of each, and its line's settings.
     names: BTreeMap<String, (Place, Option<&'a Settings>)>,
     addressing: &'b Addressing<'a>,
+    /// `None` where the policies cannot be read.
+    explainer: Option<&'b Explainer<'a>>,
     builder: &'b mut Builder,
     diagnostics: Vec<PlanDiagnostic>,
 }
@@ -65,6 +69,7 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
         backend: BackendKind,
         selection: &'a Selection,
         addressing: &'b Addressing<'a>,
+        explainer: Option<&'b Explainer<'a>>,
         builder: &'b mut Builder,
     ) -> Self {
         Self {
@@ -81,6 +86,7 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
             allowed_hosts: BTreeSet::new(),
             names: BTreeMap::new(),
             addressing,
+            explainer,
             builder,
             diagnostics: Vec::new(),
         }
@@ -315,6 +321,9 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
     }
 
     fn add_swept(&mut self, spec: &CheckSpec<'_>, source: &Source) {
+        if self.unknown_address(spec).is_some() {
+            return;
+        }
         let mut target_kinds = BTreeSet::new();
         let mut flows = Vec::new();
         for (key, target_kind) in self.targets(spec) {
@@ -448,7 +457,12 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
             return;
         }
 
-        check.flows = self.add_flows(spec, check.settings.spread, from_everything_else);
+        check.flows = match check.provability {
+            Provability::AddressUnknown(_) => Vec::new(),
+            Provability::Provable | Provability::Unprovable(_) | Provability::MatchesNothing(_) => {
+                self.add_flows(spec, check.settings.spread, from_everything_else)
+            }
+        };
         if check.flows.is_empty() && check.provability == Provability::Provable {
             check.provability = Provability::MatchesNothing(
                 "there is no pair of addresses of one family to test: the two ends are one pod, or share no address family".into(),
@@ -562,6 +576,16 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
             scope: Scope {
                 source_nodes: source_nodes.len(),
                 target_pods: target.pods.len(),
+                target_addresses: match (&target.kind, &target.endpoint.locator) {
+                    (EndpointKind::Outside(addresses), Locator::Host(_)) => addresses.len(),
+                    (
+                        EndpointKind::Pods
+                        | EndpointKind::Outside(_)
+                        | EndpointKind::Runner
+                        | EndpointKind::Nodes,
+                        _,
+                    ) => 0,
+                },
             },
             provability,
             prediction: None,
@@ -577,8 +601,14 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
         if !source.exists() {
             return Provability::MatchesNothing(source.absence(inventory));
         }
+        if let Some(why) = self.unknown_address(spec) {
+            return Provability::AddressUnknown(why);
+        }
         if !target.exists() {
             return Provability::MatchesNothing(target.absence(inventory));
+        }
+        if let Some(why) = self.unprovable_outside(spec) {
+            return Provability::Unprovable(why);
         }
 
         let mut pods = source.pods.iter().chain(&target.pods);
@@ -600,6 +630,39 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
             );
         }
         Provability::Provable
+    }
+
+    /// Why it is not known what the policies do with the packets of a check; see
+    /// [`outside::unknown_address`].
+    fn unknown_address(&self, spec: &CheckSpec<'_>) -> Option<String> {
+        let (source, target) = (
+            &self.endpoints[spec.source.0],
+            &self.endpoints[spec.target.0],
+        );
+        outside::unknown_address(source, target, self.addressing.inventory, self.explainer)
+    }
+
+    /// Why nothing can be proven of a target outside.
+    fn unprovable_outside(&self, spec: &CheckSpec<'_>) -> Option<String> {
+        let (source, target) = (
+            &self.endpoints[spec.source.0],
+            &self.endpoints[spec.target.0],
+        );
+        if let Some(why) = outside::refused_address(target) {
+            return Some(why);
+        }
+        if let Some(why) = too_many_addresses(target)
+            && spec.expected == Expected::Denied
+        {
+            return Some(why);
+        }
+
+        match self.backend {
+            BackendKind::Lab => {
+                outside::admitted_by_name(source, target, self.addressing.inventory, self.explainer)
+            }
+            BackendKind::Cluster => None,
+        }
     }
 
     /// Whether lines name every pair of pods of a check, of which there is at least one.

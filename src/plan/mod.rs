@@ -19,6 +19,7 @@ mod flow;
 mod invalidate;
 mod mesh;
 mod notes;
+mod outside;
 mod parts;
 mod path;
 mod policy_delay;

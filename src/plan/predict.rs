@@ -110,6 +110,11 @@ impl<'a> Predictions<'a> {
         })
     }
 
+    /// The explainer of the same policies.
+    pub(super) fn explainer(&self) -> &Explainer<'a> {
+        &self.explainer
+    }
+
     /// What the policies say of a flow; `None` where they do not give one answer, or where an end
     /// is not known.
     pub(super) fn flow(&mut self, source: &Source, flow: &Flow) -> Option<Expected> {
@@ -221,9 +226,10 @@ impl<'a> Predictions<'a> {
             answer.allowed != expects_allowed
         });
         if let Some(arrival) = first {
-            let advised = self
+            let mut advised = self
                 .explainer
                 .advise(from, arrival.end, arrival.port, Some(family));
+            hide_invented_address(&mut advised, arrival.end, self.inventory);
             (
                 advised.because(),
                 advised.changes.first().map(|change| change.text.clone()),
@@ -378,6 +384,7 @@ pub fn explain_flows(
                 continue;
             }
             let mut advised = predictions.explainer.advise(from, end, port, Some(family));
+            hide_invented_address(&mut advised, end, inventory);
             if predictions.is_kept_from_dns(from) {
                 let only =
                     "(53/udp of kube-system/kube-dns): it reaches nothing by name, only by address";
@@ -405,6 +412,32 @@ pub fn explain_flows(
         }
     }
     Ok(explanations)
+}
+
+/// Replaces an address that the lab invented in advice by the host's name: nobody is to admit an
+/// address that does not exist.
+fn hide_invented_address(advised: &mut Explanation, end: EndpointRef<'_>, inventory: &Inventory) {
+    let EndpointRef::Address(address) = end else {
+        return;
+    };
+    let Some(host) = inventory.invented_at(address) else {
+        return;
+    };
+
+    let block = match Family::of(address) {
+        Family::V4 => format!("{address}/32"),
+        Family::V6 => format!("{address}/128"),
+    };
+    let hidden = format!("ADDRESS-OF-{host}");
+    for change in &mut advised.changes {
+        change.text = change
+            .text
+            .replace(&block, &hidden)
+            .replace(&address.to_string(), &hidden);
+    }
+    advised.notes.push(format!(
+        "no address of {host} is given: {address} is invented, and stands for whatever it has"
+    ));
 }
 
 /// Notes on checks that the policies contradict; the first few.

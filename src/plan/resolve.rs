@@ -7,8 +7,8 @@ use super::controls;
 use super::coverage::coverage;
 use super::notes::source_modes;
 use super::predict::{self, Predictions};
-use super::sweep;
 use super::{BackendProperties, Check, Plan, Provability, SuiteRef};
+use super::{outside, sweep};
 use crate::inventory::Inventory;
 use crate::model::ObjectRef;
 use crate::source::Place;
@@ -77,6 +77,8 @@ pub fn resolve(
     let mut builder = Builder::default();
     let mut diagnostics = Vec::new();
     let addressing = Addressing::of(inventory);
+    let mut predictions = Predictions::new(inventory);
+    let explainer = predictions.as_ref().ok().map(Predictions::explainer);
     for (index, suite) in suites.iter().enumerate() {
         builder.suites.push(SuiteRef {
             name: suite.name.clone(),
@@ -92,6 +94,7 @@ pub fn resolve(
                 backend.kind,
                 selection,
                 &addressing,
+                explainer,
                 &mut builder,
             )
             .run(),
@@ -108,10 +111,11 @@ pub fn resolve(
     }
 
     for workload in &selection.sweep {
-        sweep::add(&mut builder, &addressing, backend.kind, workload)?;
+        sweep::add(&mut builder, &addressing, backend.kind, workload, explainer)?;
     }
+    let notes = outside::notes(&builder, backend.kind, inventory);
+    builder.notes.extend(notes);
 
-    let mut predictions = Predictions::new(inventory);
     controls::add(
         &mut builder,
         suites,
@@ -142,7 +146,9 @@ fn all_unprovable(checks: &[Check]) -> Option<PlanError> {
     for check in checks {
         match &check.provability {
             Provability::Unprovable(why) => first = first.or(Some(why)),
-            Provability::Provable | Provability::MatchesNothing(_) => return None,
+            Provability::Provable
+            | Provability::MatchesNothing(_)
+            | Provability::AddressUnknown(_) => return None,
         }
     }
     Some(PlanError::AllUnprovable(checks.len(), first?.clone()))

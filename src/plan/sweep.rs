@@ -16,12 +16,14 @@ use super::builder::Builder;
 use super::endpoints::{
     EndpointKind, ResolvedEndpoint, ResolvedPort, cluster_addresses, resolve_endpoint,
 };
+use super::outside::rule_by_address;
 use super::request::{RequestSpec, request_spec};
 use super::resolve::PlanError;
 use super::{BackendKind, CheckSettings};
 use super::{Check, LineRef, Provability, Scope, Source, TargetKey, TargetKind};
 use crate::inventory::{Inventory, Pod};
 use crate::model::{ObjectRef, Port, Transport, WorkloadKind, WorkloadRef};
+use crate::policy::Explainer;
 use crate::source::Place;
 use crate::suite::{
     Endpoint, Expected, INSTANCE_METADATA, Locator, PortItem, Settings, Spread, WIRE_SERVER,
@@ -59,6 +61,7 @@ pub(super) fn add(
     addressing: &Addressing<'_>,
     backend: BackendKind,
     workload: &ObjectRef,
+    explainer: Option<&Explainer<'_>>,
 ) -> Result<(), PlanError> {
     let source = Endpoint::of(&workload.to_string(), locator(workload)?);
     let found = resolve_endpoint(&source, addressing.inventory);
@@ -84,6 +87,11 @@ pub(super) fn add(
         sweep.endpoint(&known);
     }
     for (key, target_kind, opens_at) in outside {
+        // What opens at an invented address says nothing of the host's own.
+        let host = addressing.inventory.invented_at(key.address);
+        if host.is_some_and(|host| rule_by_address(&found, host, explainer).is_some()) {
+            continue;
+        }
         let label = format!("{target_kind}:{}", key.port);
         sweep.port(
             &label,
@@ -327,6 +335,7 @@ impl Sweep<'_, '_> {
             scope: Scope {
                 source_nodes: 1,
                 target_pods: 0,
+                target_addresses: 0,
             },
             provability: Provability::Unprovable("swept once: closed or denied".into()),
             prediction: None,

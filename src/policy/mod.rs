@@ -42,6 +42,7 @@ mod flow_end;
 mod map;
 mod matched;
 mod near_miss;
+mod outside;
 mod ports;
 mod questions;
 mod reachability;
@@ -60,6 +61,7 @@ pub use explain::{Explainer, Explanation, Match, PolicyStep, RuleStep, Selects, 
 pub use flow::{EndpointRef, Predictor};
 pub use map::{ConnectionMap, Link, LinkEnd, WorkloadPods};
 pub use matched::MatchedPolicy;
+pub use outside::OutsideRule;
 pub use ports::PortSet;
 pub use questions::{admits_by_labels_only, is_isolated_for_ingress, policies_selecting_no_pod};
 pub use rules::{Direction, PolicyName};

@@ -90,7 +90,7 @@ impl Explainer<'_> {
         idle
     }
 
-    fn in_force(&self) -> impl Iterator<Item = &DirectionalPolicy> {
+    pub(super) fn in_force(&self) -> impl Iterator<Item = &DirectionalPolicy> {
         self.rules
             .policies
             .iter()

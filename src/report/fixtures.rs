@@ -180,6 +180,8 @@ pub(super) fn proven(check: &CheckRef) -> CheckResult {
         of_source_nodes: 2,
         target_pods: 1,
         of_target_pods: 1,
+        target_addresses: 0,
+        of_target_addresses: 0,
     };
     let mut result = CheckResult {
         check: check.clone(),
@@ -383,6 +385,8 @@ fn shop_results() -> Vec<CheckResult> {
         of_source_nodes: 9,
         target_pods: 1,
         of_target_pods: 1,
+        target_addresses: 0,
+        of_target_addresses: 0,
     });
     let mut outside = proven(&shop_check(5, 18, "api", "https://payment/health", Allowed));
     outside.reach = Some(Reach {
@@ -390,6 +394,8 @@ fn shop_results() -> Vec<CheckResult> {
         of_source_nodes: 1,
         target_pods: 0,
         of_target_pods: 0,
+        target_addresses: 0,
+        of_target_addresses: 0,
     });
     vec![
         proven(&shop_check(0, 14, "web-tier", "api:8080", Allowed)),

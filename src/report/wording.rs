@@ -107,9 +107,11 @@ pub(super) fn reach(reach: &Reach) -> String {
     }
 }
 
-/// Whether the attempts covered every node of the source and every pod of the target.
+/// Whether the attempts covered every node of the source and every pod and address of the target.
 pub(super) fn covers_all(reach: &Reach) -> bool {
-    reach.source_nodes >= reach.of_source_nodes && reach.target_pods >= reach.of_target_pods
+    reach.source_nodes >= reach.of_source_nodes
+        && reach.target_pods >= reach.of_target_pods
+        && reach.target_addresses >= reach.of_target_addresses
 }
 
 /// The power of a deny in words.

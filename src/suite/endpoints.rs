@@ -1,15 +1,16 @@
 //! Decoder of `spec.endpoints` and `spec.groups`.
 
-use super::forms::{parse_port, parse_workload};
+use super::forms::{parse_address, parse_port, parse_workload};
 use super::grammar::Fragment;
 use super::item::parse_source;
 use super::names::Names;
 use super::position::ScalarText;
-use super::shape::text;
+use super::shape::{one_or_more, text};
 use super::{Endpoint, EndpointId, Locator, PortItem, SourceMode};
 use crate::model::{EndpointName, HostName, ObjectRef};
 use crate::source::{Diagnostic, Diagnostics, Entry, Node, Sources, Span};
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 /// The most groups of a cycle that a message names.
 const MAX_SHOWN_CYCLE: usize = 8;
@@ -51,6 +52,15 @@ impl DefinitionDecoder<'_> {
             None => None,
         };
         let locator = locator(node)?;
+        let addresses = match locator {
+            Locator::Host(_) => self.addresses(node)?,
+            Locator::Address(_)
+            | Locator::Workload { .. }
+            | Locator::Pods { .. }
+            | Locator::Service { .. }
+            | Locator::Runner
+            | Locator::Nodes => Vec::new(),
+        };
         let service = match locator {
             Locator::Service { .. } => None,
             _ => node.get("service").and_then(text).map(str::to_owned),
@@ -63,6 +73,7 @@ impl DefinitionDecoder<'_> {
         Some(Endpoint {
             label: name.to_owned(),
             locator,
+            addresses,
             service,
             ports,
             source_mode,
@@ -88,6 +99,23 @@ impl DefinitionDecoder<'_> {
             spans.push(item.site());
         }
         Some(ports)
+    }
+
+    /// The addresses of `ip:` beside `host:`; none without it.
+    fn addresses(&mut self, node: &Node) -> Option<Vec<IpAddr>> {
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for item in node.get("ip").map(one_or_more).unwrap_or_default() {
+            let address = parse_address(text(item)?).ok()?;
+            if addresses.contains(&address) {
+                self.diagnostics.push(
+                    Diagnostic::error(item.site(), "the address is listed twice")
+                        .with_help("remove one of them"),
+                );
+                return None;
+            }
+            addresses.push(address);
+        }
+        Some(addresses)
     }
 
     /// Defines all groups. A group may name other groups, including those defined after it.
@@ -276,21 +304,27 @@ fn locator_error(name: &str, node: &Node) -> Option<(String, String)> {
         .collect();
 
     match keys.as_slice() {
+        ["ip"] if node.get("ip").is_some_and(|ip| one_or_more(ip).len() > 1) => Some((
+            format!("{name} has several addresses and no host"),
+            "give it the name that they belong to: host; or define an endpoint for each address"
+                .to_owned(),
+        )),
+        ["host", "ip"] if !(has_source || has_namespace || has_service) => None,
         [] if !has_service => Some((
             format!("{name} does not say how to find it"),
             "give it namespace and workload, pods or service; or host; or ip".to_owned(),
         )),
-        [first, second, ..] => Some((
+        [first, second, ..] if keys.as_slice() != ["host", "ip"] => Some((
             format!("{name} has both {first} and {second}"),
             "define two endpoints, or remove one of the keys".to_owned(),
         )),
-        [key @ ("host" | "ip")] if has_source => Some((
+        [key @ ("host" | "ip"), ..] if has_source => Some((
             format!("{name} has both {key} and source"),
             format!(
                 "{key} names a target outside the cluster, which cannot be a source: remove source"
             ),
         )),
-        [key @ ("host" | "ip")] if has_namespace || has_service => {
+        [key @ ("host" | "ip"), ..] if has_namespace || has_service => {
             let other = if has_namespace {
                 "namespace"
             } else {
@@ -320,7 +354,8 @@ fn locator(node: &Node) -> Option<Locator> {
         return HostName::parse(text(host)?).ok().map(Locator::Host);
     }
     if let Some(ip) = node.get("ip") {
-        return text(ip)?.parse().ok().map(Locator::Address);
+        let address = one_or_more(ip).first().copied()?;
+        return parse_address(text(address)?).ok().map(Locator::Address);
     }
 
     let namespace = text(node.get("namespace")?)?.to_owned();

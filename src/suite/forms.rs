@@ -3,7 +3,8 @@
 use super::suggest;
 use super::{PortItem, PortRef};
 use crate::model::{
-    EndpointName, HostName, Port, Transport, WorkloadKind, WorkloadRef, parse_duration,
+    EndpointName, HostName, Port, RefusedAddress, Transport, WorkloadKind, WorkloadRef,
+    parse_duration,
 };
 use serde_json::{Value as Json, json};
 use std::net::IpAddr;
@@ -151,7 +152,7 @@ impl Form {
                 )
             }),
             Self::Host => check_host(text),
-            Self::Address => ensure(text.parse::<IpAddr>().is_ok(), || address_error(text)),
+            Self::Address => parse_address(text).map(drop),
             Self::Port => parse_port(text).map(drop),
             Self::Method => ensure(is_method(text), || {
                 text_error(text, "is not an HTTP method")
@@ -419,6 +420,15 @@ pub(super) fn parse_payload(text: &str) -> Result<Vec<u8>, FormatError> {
 /// Whether a text is an HTTP method: 1 to 20 capital letters.
 pub(super) fn is_method(text: &str) -> bool {
     (1..=20).contains(&text.len()) && text.chars().all(|c| c.is_ascii_uppercase())
+}
+
+/// Parses an address that can be a target.
+pub(super) fn parse_address(text: &str) -> Result<IpAddr, FormatError> {
+    let address = text.parse().map_err(|_| address_error(text))?;
+    match RefusedAddress::of(address) {
+        None => Ok(address),
+        Some(why) => Err(FormatError::new(format!("{address} {why}")).with_help(why.help())),
+    }
 }
 
 fn address_error(text: &str) -> FormatError {

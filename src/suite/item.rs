@@ -6,7 +6,7 @@ use super::forms::{
 };
 use super::grammar::{Fragment, LineError, is_port_alone};
 use super::{Locator, PortItem, PortRef, Scheme, TargetWhat, Url};
-use crate::model::{HostName, ObjectRef, Port, Transport, WorkloadRef};
+use crate::model::{HostName, ObjectRef, Port, RefusedAddress, Transport, WorkloadRef};
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 
@@ -218,7 +218,7 @@ fn parse_inline(endpoint: Fragment<'_>) -> Result<Option<Locator>, LineError> {
         .and_then(|rest| rest.strip_suffix(']'))
     {
         return match address.parse::<Ipv6Addr>() {
-            Ok(address) => Ok(Some(Locator::Address(IpAddr::V6(address)))),
+            Ok(address) => target_address(endpoint, IpAddr::V6(address)).map(Some),
             Err(_) => Err(LineError::new(
                 endpoint.range(),
                 format!("{address:?} is not an IPv6 address"),
@@ -231,7 +231,7 @@ fn parse_inline(endpoint: Fragment<'_>) -> Result<Option<Locator>, LineError> {
     }
     if text.contains('.') {
         if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(Some(Locator::Address(address)));
+            return target_address(endpoint, address).map(Some);
         }
         if text.chars().all(|c| c.is_ascii_digit() || c == '.') {
             return Err(LineError::new(
@@ -252,6 +252,18 @@ fn parse_inline(endpoint: Fragment<'_>) -> Result<Option<Locator>, LineError> {
         };
     }
     Ok(None)
+}
+
+/// The locator of an address that can be a target.
+fn target_address(endpoint: Fragment<'_>, address: IpAddr) -> Result<Locator, LineError> {
+    match RefusedAddress::of(address) {
+        None => Ok(Locator::Address(address)),
+        Some(why) => Err(LineError::new(
+            endpoint.range(),
+            format!("{address} {why}"),
+            why.help(),
+        )),
+    }
 }
 
 /// Parses `NAMESPACE/KIND/NAME`: `shop/Deployment/web`, `shop/Service/api`.

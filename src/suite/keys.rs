@@ -27,6 +27,8 @@ pub(super) struct Field {
 #[derive(Debug)]
 pub(super) enum Shape {
     Scalar(Form),
+    /// A scalar, or a list of at least one.
+    OneOrMore(Form),
     /// A list of at least one item.
     List(&'static Shape),
     /// A mapping with keys of one form.
@@ -210,8 +212,8 @@ pub(super) static ENDPOINT: Table = Table {
         ),
         optional(
             "ip",
-            Shape::Scalar(Form::Address),
-            "an address",
+            Shape::OneOrMore(Form::Address),
+            "an address; beside host, where the lab and predictions place it",
             "203.0.113.66",
         ),
     ],

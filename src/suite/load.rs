@@ -2,7 +2,7 @@
 
 use super::lines::LineDecoder;
 use super::names::{Input, Names};
-use super::{Settings, Suite, decode, ports};
+use super::{Settings, Suite, decode, hosts, ports};
 use crate::source::{
     Diagnostic, Diagnostics, FileId, Node, Scalar, Sources, Span, Style, Value, parse,
 };
@@ -61,6 +61,7 @@ pub(super) fn decode_files(
 ) -> Vec<Suite> {
     let mut suites = Vec::new();
     let mut names: HashMap<String, Span> = HashMap::new();
+    let mut given = hosts::GivenAddresses::new();
     for file in files.iter().copied() {
         let mut found = Diagnostics::new();
         let documents = parse(sources, file, &mut found);
@@ -73,6 +74,7 @@ pub(super) fn decode_files(
         }
         for document in &documents {
             suites.extend(decode::suite(&document.root, file, sources, &mut found));
+            hosts::compare_addresses(&document.root, &mut given, &mut found);
             let Some((name, span)) = decode::name(&document.root) else {
                 continue;
             };

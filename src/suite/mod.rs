@@ -15,6 +15,7 @@ mod decode;
 mod endpoints;
 mod forms;
 mod grammar;
+mod hosts;
 mod item;
 mod keys;
 mod lines;
@@ -31,6 +32,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 
+pub use hosts::{HostAddresses, apply_resolve};
 pub use keys::setting_names;
 pub use load::{load, load_line, read};
 pub use names::{INSTANCE_METADATA, WIRE_SERVER};
@@ -73,6 +75,9 @@ pub struct Endpoint {
     /// The name in the suite, or the inline text (`shop/Deployment/web`, `203.0.113.66`).
     pub label: String,
     pub locator: Locator,
+    /// The addresses that `ip:` or `--resolve` gives a host; empty where neither does, and for
+    /// every other locator.
+    pub addresses: Vec<IpAddr>,
     /// A Service in the same namespace that selects its pods.
     pub service: Option<String>,
     /// The known ports from `ports:`, if given.
@@ -96,6 +101,7 @@ impl Endpoint {
         Self {
             label: label.to_owned(),
             locator,
+            addresses: Vec::new(),
             service: None,
             ports: None,
             source_mode: None,

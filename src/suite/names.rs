@@ -291,6 +291,7 @@ impl Names {
         let endpoint = Endpoint {
             label: text.to_owned(),
             locator: locator.clone(),
+            addresses: Vec::new(),
             service: None,
             ports,
             source_mode: None,

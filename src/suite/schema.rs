@@ -61,7 +61,7 @@ fn endpoint_choices() -> Json {
         ),
         endpoint_choice(
             &["host"],
-            &["namespace", "workload", "pods", "service", "source", "ip"]
+            &["namespace", "workload", "pods", "service", "source"]
         ),
         endpoint_choice(
             &["ip"],
@@ -88,6 +88,9 @@ fn property(field: &Field) -> Json {
 fn shape(shape_of_node: &Shape) -> Json {
     match shape_of_node {
         Shape::Scalar(form) => form.schema(),
+        Shape::OneOrMore(form) => {
+            json!({"anyOf": [form.schema(), {"type": "array", "minItems": 1, "items": form.schema()}]})
+        }
         Shape::List(item) => json!({"type": "array", "minItems": 1, "items": shape(item)}),
         Shape::Map(key, value) => {
             json!({"type": "object", "propertyNames": key.schema(), "additionalProperties": shape(value)})

@@ -27,6 +27,14 @@ pub(super) fn text(node: &Node) -> Option<&str> {
     (!is_missing).then_some(&scalar.text)
 }
 
+/// The items of a list, or the node itself.
+pub(super) fn one_or_more(node: &Node) -> Vec<&Node> {
+    match node.as_sequence() {
+        Some(items) => items.iter().collect(),
+        None => vec![node],
+    }
+}
+
 const EMPTY_LINE: &str = "write a line: web -> api:8080 allowed";
 
 impl ShapeCheck<'_> {
@@ -51,6 +59,7 @@ impl ShapeCheck<'_> {
     fn node(&mut self, node: &Node, shape: &Shape, key: Option<Span>, at: KeyContext<'_>) {
         match shape {
             Shape::Scalar(form) => self.scalar(node, *form, key, at),
+            Shape::OneOrMore(form) => self.one_or_more(node, *form, key, at),
             Shape::List(item) => self.list(node, item, key, at),
             Shape::Map(form, value) => self.map(node, *form, value, key, at),
             Shape::Object(table) => self.object(node, table, key, at),
@@ -69,6 +78,22 @@ impl ShapeCheck<'_> {
                 Some(help) => diagnostic.with_help(help),
                 None => diagnostic,
             });
+        }
+    }
+
+    fn one_or_more(&mut self, node: &Node, form: Form, key: Option<Span>, at: KeyContext<'_>) {
+        match &node.value {
+            Value::Sequence(items) if !items.is_empty() => {
+                for item in items {
+                    self.scalar(item, form, None, at);
+                }
+            }
+            Value::Sequence(_) => self.error(
+                node.site(),
+                format!("{} is an empty list", at.name),
+                format!("for example {}: {}", at.name, at.example),
+            ),
+            Value::Scalar(_) | Value::Mapping(_) => self.scalar(node, form, key, at),
         }
     }
 

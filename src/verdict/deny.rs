@@ -28,6 +28,7 @@ use super::reading::{Block, Reading};
 use super::reason::Reason;
 use super::source_and_path::{SourceIntervals, path_intervals};
 use super::target_control::ControlProof;
+use super::timeline::MAX_PEERS;
 use super::unusable::unusable;
 use super::verdicts::{FlowVerdict, Unproven};
 use super::waits::{SILENCE_FACTOR, deadline};
@@ -475,7 +476,9 @@ impl<'a> Conditions<'a> {
         let detail = match unanswered {
             Some(peer) => format!("its name led to {peer}, where no control got an answer"),
             None if evidence.too_many_peers => {
-                "its name led to more addresses than are watched".to_owned()
+                format!(
+                    "its name led to more than {MAX_PEERS} addresses, which is as many as are watched"
+                )
             }
             None => return Ok(()),
         };

@@ -109,7 +109,7 @@ impl<'a> Judge<'a> {
         let counted = flows.iter().map(|result| (result.flow, &result.verdict));
         Judgement {
             verdict: combine(check, &flows),
-            reach: Reach::of(self.plan, check.scope, counted),
+            reach: Reach::of(self.plan, self.evidence, check.scope, counted),
             flows,
         }
     }
@@ -182,6 +182,7 @@ fn combine(check: &Check, flows: &[FlowResult]) -> Verdict {
     match &check.provability {
         Provability::Unprovable(why) => return unproven_check(Reason::Unprovable, why),
         Provability::MatchesNothing(what) => return unproven_check(Reason::MatchesNothing, what),
+        Provability::AddressUnknown(why) => return unproven_check(Reason::AddressUnknown, why),
         Provability::Provable => {}
     }
 

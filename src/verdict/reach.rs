@@ -1,5 +1,6 @@
-//! Reach: which nodes and pods of the plan a verdict speaks of.
+//! Reach: which nodes, pods and addresses of the plan a verdict speaks of.
 
+use super::evidence::Evidence;
 use super::verdicts::FlowVerdict;
 use crate::plan::{FlowId, Plan, Scope, TargetKind};
 use std::collections::BTreeSet;
@@ -16,22 +17,33 @@ pub struct Reach {
     pub target_pods: usize,
     /// Pods of the target.
     pub of_target_pods: usize,
+    /// Addresses of the target, a host outside by name, that were attempted.
+    pub target_addresses: usize,
+    /// Addresses of the target, a host outside by name; 0 for other targets.
+    pub of_target_addresses: usize,
 }
 
 impl Reach {
     /// The reach of a check's flows, without those that were left out.
     pub(super) fn of<'v>(
         plan: &Plan,
+        evidence: &Evidence,
         scope: Scope,
         flows: impl Iterator<Item = (FlowId, &'v FlowVerdict)>,
     ) -> Self {
         let mut nodes = BTreeSet::new();
         let mut pods = BTreeSet::new();
-        for (flow, verdict) in flows {
+        let mut addresses = BTreeSet::new();
+        for (id, verdict) in flows {
             if matches!(verdict, FlowVerdict::LeftOut(_)) {
                 continue;
             }
-            let flow = plan.flow(flow);
+            let flow = plan.flow(id);
+            // The probe of a flow by name dials what it resolves itself.
+            match &flow.to.name {
+                None => drop(addresses.insert(flow.to.address)),
+                Some(_) => addresses.extend(evidence.flow(id).peers.keys()),
+            }
             nodes.extend(plan.source(flow.probe).node());
             if let TargetKind::Pod {
                 namespace, name, ..
@@ -40,11 +52,15 @@ impl Reach {
                 pods.insert((namespace, name));
             }
         }
+        let has_addresses = scope.target_addresses > 0;
+        let target_addresses = if has_addresses { addresses.len() } else { 0 };
         Self {
             source_nodes: nodes.len(),
             of_source_nodes: scope.source_nodes.max(nodes.len()),
             target_pods: pods.len(),
             of_target_pods: scope.target_pods.max(pods.len()),
+            target_addresses,
+            of_target_addresses: scope.target_addresses.max(target_addresses),
         }
     }
 }
@@ -66,6 +82,12 @@ impl std::fmt::Display for Reach {
                 self.target_pods,
                 self.of_target_pods,
                 plural(self.of_target_pods)
+            ));
+        }
+        if self.of_target_addresses > 1 {
+            parts.push(format!(
+                "to {} of {} addresses",
+                self.target_addresses, self.of_target_addresses
             ));
         }
         f.write_str(&parts.join(", "))

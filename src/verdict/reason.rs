@@ -11,6 +11,7 @@ pub enum Reason {
     NotFinished,
     Unprovable,
     MatchesNothing,
+    AddressUnknown,
     NotAttempted,
     ProbeFault,
     ProbeCpuStarved,
@@ -39,10 +40,11 @@ struct Entry {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NotFinished,
         Self::Unprovable,
         Self::MatchesNothing,
+        Self::AddressUnknown,
         Self::NotAttempted,
         Self::ProbeFault,
         Self::ProbeCpuStarved,
@@ -93,6 +95,11 @@ impl Reason {
                 code: "matches-nothing",
                 meaning: "the source or the target matches nothing that exists",
                 remedy: "deploy the workload, or correct the endpoint",
+            },
+            Self::AddressUnknown => Entry {
+                code: "address-unknown",
+                meaning: "no address of the host is given, and policies of the source tell addresses apart",
+                remedy: "give the host's endpoint `ip:`, or run with `--resolve NAME=ADDRESS`",
             },
             Self::NotAttempted => Entry {
                 code: "not-attempted",

@@ -16,9 +16,9 @@ use std::net::IpAddr;
 /// Number of streaks kept of a flow; older ones are only counted.
 const MAX_STREAKS: usize = 8;
 
-/// Number of addresses of a name that are kept for a flow; one with more counts as if no control
-/// reached one of them.
-const MAX_PEERS: usize = 16;
+/// Number of addresses of a name that are kept for a flow, as many as are dialled by address; one
+/// with more counts as if no control reached one of them.
+pub(super) const MAX_PEERS: usize = 64;
 
 /// Number of different responders kept by name for a flow.
 const MAX_RESPONDERS: usize = 8;

@@ -119,12 +119,12 @@ pub(crate) fn world() -> World {
     let outside = [
         Outside {
             name: Some("pay.example".into()),
-            address: None,
+            addresses: Vec::new(),
             ports: vec![(443, wire::Transport::Tcp)],
         },
         Outside {
             name: None,
-            address: Some([203, 0, 113, 66].into()),
+            addresses: vec![[203, 0, 113, 66].into()],
             ports: vec![(8443, wire::Transport::Tcp)],
         },
     ];

@@ -102,7 +102,7 @@ impl Sketch {
     pub(crate) fn world(&self) -> World {
         let outside = Outside {
             name: Some("out.example".into()),
-            address: None,
+            addresses: Vec::new(),
             ports: OUTSIDE_PORTS
                 .map(|port| (port, wire::Transport::Tcp))
                 .to_vec(),

@@ -41,7 +41,7 @@ fn world(traffic: &str) -> World {
 fn host(name: &str) -> Outside {
     Outside {
         name: Some(name.to_owned()),
-        address: None,
+        addresses: Vec::new(),
         ports: vec![(443, Transport::Tcp)],
     }
 }

@@ -1,7 +1,8 @@
 //! Address allocation: fixed ranges, counted up, no address given out twice.
 
 use super::world::PlaceError;
-use crate::model::Family;
+use crate::inventory::Cidr;
+use crate::model::{Family, RefusedAddress};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -92,8 +93,9 @@ pub(super) struct Addresses {
     pods: Vec<u32>,
     /// The last number allocated in the Service ranges.
     services: u32,
-    /// The last number allocated in the ranges of outside hosts.
-    hosts: u32,
+    /// The address blocks that policies name, without those that contain every address of a
+    /// family: no invented address is in one.
+    named_blocks: Vec<Cidr>,
 }
 
 impl Addresses {
@@ -112,8 +114,15 @@ impl Addresses {
             taken,
             pods: vec![0; nodes],
             services: 0,
-            hosts: 0,
+            named_blocks: Vec::new(),
         }
+    }
+
+    /// Keeps invented addresses out of the blocks that policies name. A block that contains every
+    /// address of a family tells no addresses apart.
+    pub(super) fn avoid(&mut self, blocks: impl IntoIterator<Item = Cidr>) {
+        self.named_blocks
+            .extend(blocks.into_iter().filter(|block| block.length() > 0));
     }
 
     /// Reserves an address; `false` if it is taken already.
@@ -163,30 +172,32 @@ impl Addresses {
         }
     }
 
-    /// Allocates an outside host's addresses, one of each family, in TEST-NET-3 and
-    /// `2001:db8:113::/64`.
-    pub(super) fn host(&mut self) -> Result<[IpAddr; 2], PlaceError> {
-        loop {
-            self.hosts += 1;
-            let Ok(last) = u8::try_from(self.hosts) else {
-                return Err(PlaceError::TooManyHosts);
-            };
-            let v4 = IpAddr::V4(Ipv4Addr::new(203, 0, 113, last));
-            let v6 = IpAddr::V6(Ipv6Addr::new(
-                0x2001,
-                0xdb8,
-                0x113,
-                0,
-                0,
-                0,
-                0,
-                u16::from(last),
-            ));
-            if !self.taken.contains(&v4) && !self.taken.contains(&v6) {
-                self.taken.extend([v4, v6]);
-                return Ok([v4, v6]);
-            }
-        }
+    /// Invents an outside host's addresses, one of each family, in the ranges that are set aside
+    /// for documentation; fewer where policies name all of a family's.
+    pub(super) fn host(&mut self) -> Vec<IpAddr> {
+        let v4 = [[203, 0, 113], [198, 51, 100]]
+            .into_iter()
+            .flat_map(|[a, b, c]| (1..=254).map(move |d| Ipv4Addr::new(a, b, c, d)));
+        let v6 = [0x113, 0x5].into_iter().flat_map(|net| {
+            (1..=508).map(move |n| Ipv6Addr::new(0x2001, 0xdb8, net, 0, 0, 0, 0, n))
+        });
+
+        let v4 = self.claim_first(v4.map(IpAddr::V4));
+        let v6 = self.claim_first(v6.map(IpAddr::V6));
+        v4.into_iter().chain(v6).collect()
+    }
+
+    /// Claims the first address that is free and in no block that policies name.
+    fn claim_first(&mut self, mut candidates: impl Iterator<Item = IpAddr>) -> Option<IpAddr> {
+        let address = candidates.find(|address| {
+            !self.taken.contains(address)
+                && !self
+                    .named_blocks
+                    .iter()
+                    .any(|block| block.contains(*address))
+        })?;
+        self.taken.insert(address);
+        Some(address)
     }
 }
 
@@ -221,16 +232,5 @@ pub fn usable_outside(address: IpAddr) -> bool {
         return false;
     }
 
-    match address {
-        IpAddr::V4(v4) => {
-            !(v4.is_loopback() || v4.is_multicast() || v4.is_broadcast() || v4.octets()[0] == 0)
-        }
-        IpAddr::V6(v6) => {
-            !(v6.to_ipv4_mapped().is_some()
-                || v6.is_loopback()
-                || v6.is_multicast()
-                || v6.is_unspecified()
-                || v6.is_unicast_link_local())
-        }
-    }
+    RefusedAddress::of(address).is_none()
 }

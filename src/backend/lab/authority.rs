@@ -100,8 +100,7 @@ impl Authority {
 
     /// The certificate of an outside host, for its name and addresses.
     fn host_certificate(&self, host: &Host) -> Result<Certificate, rcgen::Error> {
-        let names: Vec<String> = host.name.iter().cloned().collect();
-        self.certificate(&names, &host.addresses)
+        self.certificate(&host.names, &host.addresses)
     }
 
     /// A server certificate for names and addresses.

@@ -5,7 +5,7 @@ use super::addresses::{self, Addresses, MAX_NODES};
 use super::{CONTROL_PORT, KUBELET_PORT};
 use crate::inventory::{
     ContainerPort, DeclaredPod, Inventory, Labels, Manifests, Namespace, Node, Placement, Pod,
-    Service, ServiceKind, ServicePort, TargetPort,
+    Policy, Service, ServiceKind, ServicePort, TargetPort,
 };
 use crate::model::{Family, Port, Transport, WorkloadKind, WorkloadRef};
 use crate::plan::{BackendProperties, ControlEndpoints, NodeEndpoint, ReferencePodAddress};
@@ -13,13 +13,13 @@ use crate::wire;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// A host outside the cluster that a suite names, by name, by address, or by both.
+/// A host outside the cluster that a suite names, by name, by addresses, or by both.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outside {
     /// The name in lower case, without trailing dot.
     pub name: Option<String>,
-    /// The address, if the suite states one.
-    pub address: Option<IpAddr>,
+    /// The addresses that are given; without any, the lab invents them.
+    pub addresses: Vec<IpAddr>,
     /// The ports on which it listens.
     pub ports: Vec<(u16, wire::Transport)>,
 }
@@ -50,9 +50,6 @@ pub enum PlaceError {
     /// The Service range is full.
     #[error("place more than 65,000 Services")]
     TooManyServices,
-    /// TEST-NET-3 is full.
-    #[error("place more than 255 outside hosts by name; give further ones an address in the suite")]
-    TooManyHosts,
     /// An address that an outside host cannot have.
     #[error("place {0} outside the cluster: it is in a range of the lab, or not a host address")]
     OutsideAddress(IpAddr),
@@ -68,32 +65,23 @@ pub struct World {
     pub(super) hosts: Vec<Host>,
 }
 
-/// An outside host with its addresses.
+/// An outside host with its addresses. Names that share an address are names of one host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Host {
-    pub(super) name: Option<String>,
+    pub(super) names: Vec<String>,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) ports: BTreeSet<(u16, wire::Transport)>,
 }
 
 impl Host {
-    /// The name, or the address of a host without a name.
+    /// The first name, or the address of a host without a name.
     pub(super) fn label(&self) -> String {
-        self.name.clone().unwrap_or_else(|| {
+        self.names.first().cloned().unwrap_or_else(|| {
             self.addresses
                 .first()
                 .map(ToString::to_string)
                 .unwrap_or_default()
         })
-    }
-
-    /// Whether a declared host is this one: by its name, or by its address if it has no name.
-    fn is_same(&self, declared: &Outside) -> bool {
-        match (&declared.name, declared.address) {
-            (Some(name), _) => self.name.as_ref() == Some(name),
-            (None, Some(address)) => self.addresses.contains(&address),
-            (None, None) => false,
-        }
     }
 }
 
@@ -115,19 +103,8 @@ impl World {
         let nodes = nodes(manifests, layout)?;
         let mut addresses = Addresses::new(nodes.len());
 
-        // An address in a range of the cluster is no outside host: it belongs to a pod or node, or
-        // to none.
-        let outside: Vec<Outside> = outside
-            .iter()
-            .filter(|host| !host.address.is_some_and(addresses::in_cluster))
-            .cloned()
-            .collect();
-        for address in outside.iter().filter_map(|host| host.address) {
-            if !addresses::usable_outside(address) {
-                return Err(PlaceError::OutsideAddress(address));
-            }
-            addresses.claim(address);
-        }
+        claim_given(outside, &mut addresses)?;
+        addresses.avoid(manifests.policies.iter().flat_map(Policy::blocks));
 
         let mut declared = manifests.pods.clone();
         let mut services = manifests.services.clone();
@@ -140,22 +117,21 @@ impl World {
         for service in &mut services {
             address_service(service, &mut addresses)?;
         }
-        let hosts = place_hosts(&outside, &mut addresses)?;
-
-        let host_names = hosts
-            .iter()
-            .filter_map(|host| Some((host.name.clone()?, host.addresses.clone())))
-            .collect();
+        let outside = place_hosts(outside, &mut addresses)?;
         let inventory = Inventory {
             namespaces,
             nodes,
             pods,
             services,
             policies: manifests.policies.clone(),
-            hosts: host_names,
+            hosts: outside.by_name,
+            invented_hosts: outside.invented,
             runner: addresses::RUNNER.to_vec(),
         };
-        Ok(Self { inventory, hosts })
+        Ok(Self {
+            inventory,
+            hosts: outside.hosts,
+        })
     }
 
     /// The objects of this world.
@@ -481,36 +457,111 @@ fn address_service(service: &mut Service, addresses: &mut Addresses) -> Result<(
     Ok(())
 }
 
-/// Merges outside hosts of the same name or address, and assigns addresses to the rest.
-fn place_hosts(outside: &[Outside], addresses: &mut Addresses) -> Result<Vec<Host>, PlaceError> {
-    let mut hosts: Vec<Host> = Vec::new();
-    for declared in outside {
-        if let Some(name) = &declared.name
-            && name.ends_with(".cluster.local")
-        {
-            return Err(PlaceError::OutsideName(name.clone()));
-        }
-
-        match hosts.iter_mut().find(|host| host.is_same(declared)) {
-            Some(host) => {
-                host.ports.extend(declared.ports.iter().copied());
-                if let Some(address) = declared.address
-                    && !host.addresses.contains(&address)
-                {
-                    host.addresses.push(address);
-                }
-            }
-            None => hosts.push(Host {
-                name: declared.name.clone(),
-                addresses: match declared.address {
-                    Some(address) => vec![address],
-                    None => addresses.host()?.to_vec(),
-                },
-                ports: declared.ports.iter().copied().collect(),
-            }),
+/// Claims the given addresses of outside hosts, so that none of them is invented for another.
+fn claim_given(outside: &[Outside], addresses: &mut Addresses) -> Result<(), PlaceError> {
+    for address in outside.iter().flat_map(|host| &host.addresses).copied() {
+        if is_outside(address)? {
+            addresses.claim(address);
         }
     }
-    Ok(hosts)
+    Ok(())
+}
+
+/// Whether an address is outside: one in a range of the cluster belongs to a pod or node, or to
+/// none.
+fn is_outside(address: IpAddr) -> Result<bool, PlaceError> {
+    if addresses::in_cluster(address) {
+        return Ok(false);
+    }
+    if addresses::usable_outside(address) {
+        Ok(true)
+    } else {
+        Err(PlaceError::OutsideAddress(address))
+    }
+}
+
+/// The outside hosts of a world.
+#[derive(Debug, Default)]
+struct PlacedHosts {
+    hosts: Vec<Host>,
+    /// The addresses of each name.
+    by_name: BTreeMap<String, Vec<IpAddr>>,
+    /// The names whose addresses are invented.
+    invented: BTreeSet<String>,
+}
+
+/// Invents addresses for the names that have none, and merges hosts that share a name or an
+/// address: they are one machine, with one server on each port.
+fn place_hosts(outside: &[Outside], addresses: &mut Addresses) -> Result<PlacedHosts, PlaceError> {
+    let mut placed = PlacedHosts::default();
+    for declared in outside {
+        if let Some(name) = &declared.name {
+            if name.ends_with(".cluster.local") {
+                return Err(PlaceError::OutsideName(name.clone()));
+            }
+            let known = placed.by_name.entry(name.clone()).or_default();
+            for address in &declared.addresses {
+                if !known.contains(address) {
+                    known.push(*address);
+                }
+            }
+        }
+    }
+
+    for (name, known) in &mut placed.by_name {
+        if known.is_empty() {
+            known.extend(addresses.host());
+            placed.invented.insert(name.clone());
+        }
+    }
+
+    for declared in outside {
+        let declared_addresses = match &declared.name {
+            Some(name) => placed.by_name.get(name).cloned().unwrap_or_default(),
+            None => declared.addresses.clone(),
+        };
+        let mut host = Host {
+            names: declared.name.iter().cloned().collect(),
+            addresses: Vec::new(),
+            ports: declared.ports.iter().copied().collect(),
+        };
+        for address in declared_addresses {
+            if is_outside(address)? {
+                host.addresses.push(address);
+            }
+        }
+        if !host.addresses.is_empty() {
+            merge_host(&mut placed.hosts, host);
+        }
+    }
+    Ok(placed)
+}
+
+/// Adds a host, as one with those that share an address with it.
+fn merge_host(hosts: &mut Vec<Host>, mut host: Host) {
+    let mut place = hosts.len();
+    while let Some(index) = hosts.iter().position(|other| {
+        other
+            .addresses
+            .iter()
+            .any(|address| host.addresses.contains(address))
+    }) {
+        let mut merged = hosts.remove(index);
+        place = place.min(index);
+        for name in host.names {
+            if !merged.names.contains(&name) {
+                merged.names.push(name);
+            }
+        }
+        for address in host.addresses {
+            if !merged.addresses.contains(&address) {
+                merged.addresses.push(address);
+            }
+        }
+        merged.ports.extend(host.ports);
+        host = merged;
+    }
+    hosts.insert(place, host);
 }
 
 #[cfg(test)]
@@ -633,7 +684,7 @@ mod tests {
             ..Outside::default()
         };
         let at = |address: &str, port| Outside {
-            address: Some(address.parse().expect("address")),
+            addresses: vec![address.parse().expect("address")],
             ports: vec![(port, wire::Transport::Tcp)],
             ..Outside::default()
         };
@@ -689,6 +740,71 @@ mod tests {
             ],
         )
         .expect("placed");
+    }
+
+    #[test]
+    fn invented_addresses_are_in_no_block_that_policies_name() {
+        let policy = |blocks: &str| {
+            format!(
+                "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: p, namespace: n}}, \
+                 spec: {{podSelector: {{}}, policyTypes: [Egress], egress: [{{to: [{blocks}]}}]}}}}"
+            )
+        };
+        let host = Outside {
+            name: Some("a.example".into()),
+            ..Outside::default()
+        };
+        let invented = |blocks: &str| {
+            let world = place(&policy(blocks), std::slice::from_ref(&host)).expect("placed");
+            assert!(world.inventory.invented_hosts.contains("a.example"));
+            let addresses = &world.inventory.hosts["a.example"];
+            addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+
+        assert_eq!(
+            invented("{ipBlock: {cidr: 203.0.113.0/30}}, {ipBlock: {cidr: '2001:db8:113::/126'}}"),
+            ["203.0.113.4", "2001:db8:113::4"]
+        );
+        assert_eq!(
+            invented("{ipBlock: {cidr: 0.0.0.0/0, except: [203.0.113.0/24]}}"),
+            ["198.51.100.1", "2001:db8:113::1"]
+        );
+        assert_eq!(
+            invented("{ipBlock: {cidr: 128.0.0.0/1}}, {ipBlock: {cidr: '2000::/3'}}"),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn hosts_with_an_address_in_common_are_one_host() {
+        let host = |name: Option<&str>, addresses: &[&str], port| Outside {
+            name: name.map(str::to_owned),
+            addresses: addresses
+                .iter()
+                .map(|address| address.parse().expect("address"))
+                .collect(),
+            ports: vec![(port, wire::Transport::Tcp)],
+        };
+        let outside = [
+            host(Some("a.example"), &["198.51.100.7", "198.51.100.8"], 443),
+            host(Some("b.example"), &["198.51.100.9"], 80),
+            host(None, &["198.51.100.8"], 22),
+            host(Some("c.example"), &["198.51.100.7"], 444),
+        ];
+        let world = place("", &outside).expect("placed");
+
+        let names: Vec<_> = world
+            .hosts
+            .iter()
+            .map(|host| host.names.join(" "))
+            .collect();
+        assert_eq!(names, ["a.example c.example", "b.example"]);
+        assert_eq!(world.hosts[0].ports.len(), 3);
+        assert_eq!(world.inventory.hosts["c.example"].len(), 1);
+        assert!(world.inventory.invented_hosts.is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod render;
 
+use super::args::ResolveArgs;
 use super::cluster_args::ClusterArgs;
 use super::predict::show_invalid_policy;
 use crate::app::options::SuiteInput;
@@ -27,6 +28,8 @@ pub(super) struct ExplainArgs {
     /// In the cluster as it would be if these manifests were applied
     #[arg(long, value_name = "MANIFESTS", num_args = 1.., conflicts_with = "lab")]
     apply: Vec<String>,
+    #[command(flatten)]
+    resolve: ResolveArgs,
     /// The output format
     #[arg(
         short = 'o',
@@ -88,9 +91,11 @@ fn plan(
     let input = SuiteInput::Line(line);
     if args.lab.is_empty() {
         let cluster = args.cluster.options();
-        prediction::plan_in_cluster(input, &cluster, &args.apply, false, terminal)
+        let world = args.resolve.world(&args.apply);
+        prediction::plan_in_cluster(input, &cluster, &world, false, terminal)
     } else {
-        prediction::plan_in_manifests(input, &args.lab, false, terminal)
+        let world = args.resolve.world(&args.lab);
+        prediction::plan_in_manifests(input, &world, false, terminal)
     }
 }
 
@@ -99,7 +104,9 @@ fn why_no_flow(plan: &Plan) -> &str {
         .checks()
         .iter()
         .find_map(|check| match &check.provability {
-            Provability::MatchesNothing(what) => Some(what.as_str()),
+            Provability::MatchesNothing(what) | Provability::AddressUnknown(what) => {
+                Some(what.as_str())
+            }
             Provability::Provable | Provability::Unprovable(_) => None,
         });
     missing.unwrap_or("no packet can be sent between the two ends")

@@ -34,7 +34,7 @@ pub(super) fn plan(args: &PlanArgs, terminal: &Terminal) -> Result<ExitCode, Exi
     let input = SuiteInput::Files(&args.suites);
     let select = args.select.options();
     let (plan, preview) = if let Some(lab) = args.lab.options() {
-        let planned = lab::load(input, &lab.manifests, &select, terminal)?;
+        let planned = lab::load(input, &lab.world, &select, terminal)?;
         (planned.plan, None)
     } else {
         let cluster = args.cluster.options();
@@ -96,7 +96,9 @@ fn write_check(plan: &Plan, check: &Check, verbose: bool, out: &mut impl Write) 
     match &check.provability {
         Provability::Provable => {}
         Provability::Unprovable(why) => writeln!(out, "    can never be proven: {why}")?,
-        Provability::MatchesNothing(what) => writeln!(out, "    {what}")?,
+        Provability::MatchesNothing(what) | Provability::AddressUnknown(what) => {
+            writeln!(out, "    {what}")?;
+        }
     }
 
     if let Some(prediction) = &check.prediction {

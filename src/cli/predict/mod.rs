@@ -3,6 +3,7 @@
 
 mod render;
 
+use super::args::ResolveArgs;
 use super::cluster_args::ClusterArgs;
 use crate::app::options::SuiteInput;
 use crate::app::terminal::Terminal;
@@ -40,6 +41,8 @@ pub(super) struct PredictArgs {
     /// Only what could reach this workload: NAMESPACE/KIND/NAME
     #[arg(long, value_name = "WORKLOAD", conflicts_with = "suite")]
     to: Option<String>,
+    #[command(flatten)]
+    resolve: ResolveArgs,
     /// The output format
     #[arg(
         short = 'o',
@@ -74,6 +77,10 @@ pub(super) enum Format {
 pub(super) fn predict(args: &PredictArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
     if args.exit_code && args.diff.is_empty() && args.apply.is_empty() {
         terminal.error("--exit-code goes with --diff or --apply");
+        return Err(ExitCode::Usage);
+    }
+    if !args.resolve.is_empty() && args.suite.is_empty() {
+        terminal.error("--resolve goes with --suite: only lines of suites name hosts outside");
         return Err(ExitCode::Usage);
     }
 
@@ -234,9 +241,11 @@ fn predict_suites(args: &PredictArgs, terminal: &Terminal) -> Result<ExitCode, E
     let input = SuiteInput::Files(&args.suite);
     let (plan, _inventory) = if args.manifests.is_empty() {
         let cluster = args.cluster.options();
-        prediction::plan_in_cluster(input, &cluster, &args.apply, args.strict, terminal)?
+        let world = args.resolve.world(&args.apply);
+        prediction::plan_in_cluster(input, &cluster, &world, args.strict, terminal)?
     } else {
-        prediction::plan_in_manifests(input, &args.manifests, args.strict, terminal)?
+        let world = args.resolve.world(&args.manifests);
+        prediction::plan_in_manifests(input, &world, args.strict, terminal)?
     };
 
     terminal.data(&render::checks(args.output, plan.checks()))?;

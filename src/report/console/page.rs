@@ -325,10 +325,11 @@ fn reach_of_proven(results: &[&CheckResult], pen: Pen) -> String {
     }
 }
 
-/// The share of source nodes times the share of target pods.
+/// The shares of source nodes, target pods and target addresses, multiplied.
 fn share_reached(reach: &Reach) -> f64 {
     share(reach.source_nodes, reach.of_source_nodes)
         * share(reach.target_pods, reach.of_target_pods)
+        * share(reach.target_addresses, reach.of_target_addresses)
 }
 
 fn share(part: usize, all: usize) -> f64 {

@@ -28,8 +28,40 @@ fn mistakes_in_definitions() {
             "6:5: error: x has both workload and pods; help: define two endpoints, or remove one of the keys",
         ),
         (
-            "x: { host: a.b, ip: 1.2.3.4 }",
-            "6:5: error: x has both host and ip",
+            "x: { host: a.b, ip: 1.2.3.4, namespace: c }",
+            "6:5: error: x has both host and namespace",
+        ),
+        (
+            "x: { host: a.b, ip: 1.2.3.4, source: node }",
+            "6:5: error: x has both host and source",
+        ),
+        (
+            "x: { host: a.b, ip: [] }",
+            "6:25: error: ip is an empty list",
+        ),
+        (
+            "x: { host: a.b, ip: [1.2.3.4, 1.2.3.4] }",
+            "6:35: error: the address is listed twice",
+        ),
+        (
+            "x: { ip: [1.2.3.4, 1.2.3.5], ports: [1] }",
+            "6:5: error: x has several addresses and no host",
+        ),
+        (
+            "x: { host: a.b, ip: [127.0.0.1] }",
+            "6:26: error: ip: 127.0.0.1 is a loopback address",
+        ),
+        (
+            "x: { ip: '::ffff:1.2.3.4' }",
+            "6:14: error: ip: ::ffff:1.2.3.4 spells the IPv4 address 1.2.3.4 as IPv6; help: write 1.2.3.4",
+        ),
+        (
+            "x: { ip: 'fe80::1' }",
+            "6:14: error: ip: fe80::1 is a link-local",
+        ),
+        (
+            "x: { ip: 224.0.0.1 }",
+            "6:14: error: ip: 224.0.0.1 is a multicast",
         ),
         (
             "x: { host: a.b, namespace: c }",
@@ -276,4 +308,45 @@ fn an_endpoint_says_from_where_it_sends() {
         .map(|endpoint| endpoint.source_mode)
         .collect();
     assert_eq!(source_modes, [Some(SourceMode::Node), None]);
+}
+
+#[test]
+fn a_host_may_have_addresses_of_both_families() {
+    let text = with_lines("    - web -> payment:1 denied").replace(
+        "payment: { host: payments.example",
+        "payment: { host: payments.example, ip: [203.0.113.10, '2001:db8::1']",
+    );
+    let suite = good(&text);
+    let payment = suite
+        .endpoints
+        .iter()
+        .find(|endpoint| endpoint.label == "payment")
+        .unwrap();
+    assert_eq!(payment.locator.host(), Some("payments.example"));
+    assert_eq!(payment.addresses.len(), 2);
+}
+
+#[test]
+fn one_host_with_different_addresses_is_an_error() {
+    let definition = |second: &str| {
+        with_lines("    - web -> payment:1, again:1 denied").replace(
+            "payment: {",
+            &format!(
+                "again: {{ host: payments.example, ip: 203.0.113.10 }}\n    \
+                 third: {{ host: Payments.example., ip: {second} }}\n    payment: {{"
+            ),
+        )
+    };
+    let found = problems(&[&definition("203.0.113.11")]);
+    assert!(
+        found
+            .iter()
+            .any(|text| text.contains("payments.example has other addresses here")),
+        "{found:?}"
+    );
+    let found = problems(&[&definition("203.0.113.10")]);
+    assert!(
+        !found.iter().any(|text| text.contains("error")),
+        "{found:?}"
+    );
 }

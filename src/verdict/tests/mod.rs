@@ -123,6 +123,7 @@ fn check(name: &str, expected: Expected, flow: FlowId) -> Check {
         flows: vec![flow],
         retired: vec![],
         scope: Scope {
+            target_addresses: 0,
             source_nodes: 1,
             target_pods: 1,
         },

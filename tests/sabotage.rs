@@ -24,6 +24,8 @@ mod ends;
 mod features;
 #[path = "sabotage/flipped.rs"]
 mod flipped;
+#[path = "sabotage/lines.rs"]
+mod lines;
 #[path = "common/recorder.rs"]
 mod recorder;
 #[path = "sabotage/runner.rs"]
@@ -143,6 +145,7 @@ fn main() -> ExitCode {
     let bases = std::mem::take(&mut *bases.lock().unwrap_or_else(PoisonError::into_inner));
     let jobs = scenes::all()
         .into_iter()
+        .chain(lines::all())
         .chain(bases.iter().flat_map(breaks::all));
     work_through(jobs.filter(|job| wanted(&job.name)).collect(), &tally);
     let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);

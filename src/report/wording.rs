@@ -109,7 +109,9 @@ pub(super) fn reach(reach: &Reach) -> String {
 
 /// Whether the attempts covered every node of the source and every pod of the target.
 pub(super) fn covers_all(reach: &Reach) -> bool {
-    reach.source_nodes >= reach.of_source_nodes && reach.target_pods >= reach.of_target_pods
+    reach.source_nodes >= reach.of_source_nodes
+        && reach.source_kinds >= reach.of_source_kinds
+        && reach.target_pods >= reach.of_target_pods
 }
 
 /// The power of a deny in words.

@@ -11,6 +11,8 @@ pub enum Reason {
     NotFinished,
     Unprovable,
     MatchesNothing,
+    IncompleteReach,
+    PoliciesAdmitMore,
     NotAttempted,
     ProbeFault,
     ProbeCpuStarved,
@@ -37,10 +39,12 @@ struct Entry {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::NotFinished,
         Self::Unprovable,
         Self::MatchesNothing,
+        Self::IncompleteReach,
+        Self::PoliciesAdmitMore,
         Self::NotAttempted,
         Self::ProbeFault,
         Self::ProbeCpuStarved,
@@ -89,6 +93,16 @@ impl Reason {
                 code: "matches-nothing",
                 meaning: "the source or the target matches nothing that exists",
                 remedy: "deploy the workload, or correct the endpoint",
+            },
+            Self::IncompleteReach => Entry {
+                code: "incomplete-reach",
+                meaning: "a pod or a kind of pod of the source or the target could not be tested",
+                remedy: "give the pods the same named port and the same address families, or make two endpoints",
+            },
+            Self::PoliciesAdmitMore => Entry {
+                code: "policies-admit-more",
+                meaning: "policies admit ports between the two that no line allows, and not every port can be tried",
+                remedy: "give the rule its `ports`, or allow the ports in a line",
             },
             Self::NotAttempted => Entry {
                 code: "not-attempted",

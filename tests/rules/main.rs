@@ -10,6 +10,7 @@ mod drafts;
     reason = "what sends packets to these worlds places them with a host of its own"
 )]
 mod generate;
+mod nothing_dropped;
 mod plans;
 mod timelines;
 #[path = "../common/worlds.rs"]

@@ -112,6 +112,7 @@ fn check(name: &str, expected: Expected, flow: FlowId) -> Check {
         retired: vec![],
         scope: Scope {
             source_nodes: 1,
+            source_kinds: 0,
             target_pods: 1,
         },
         provability: Provability::Provable,
@@ -178,6 +179,7 @@ impl Scene {
             ephemeral_probes: BTreeSet::new(),
             policy_delay_flows: BTreeMap::new(),
             pod_uids: BTreeMap::new(),
+            source_kinds: BTreeMap::new(),
             predicted: BTreeMap::new(),
             coverage: None,
             notes: vec![],

@@ -31,7 +31,7 @@ const SAMPLED_OF_PAIR: usize = 96;
 /// At most so many packets of one suite are tried.
 const SAMPLED_OF_SUITE: usize = 4_000;
 
-/// At most so many reasons are named for one pair.
+/// At most so many reasons are looked up for one pair.
 const NAMED_REASONS: usize = 3;
 
 /// Ports on which servers, databases, debuggers and agents of clusters usually listen.
@@ -250,12 +250,14 @@ impl<'a> SuiteExpander<'a, '_> {
         places: &[Admitted],
     ) -> String {
         let mut reasons: Vec<String> = Vec::new();
+        let mut asked = 0;
         if let Some(predictions) = self.predictions.as_deref() {
             for place in places {
-                for port in first_ports(&place.ports) {
-                    if reasons.len() == NAMED_REASONS {
+                for port in explained_ports(&place.ports) {
+                    if asked == NAMED_REASONS {
                         break;
                     }
+                    asked += 1;
                     let to = (&place.target_kind, place.address);
                     let reason = predictions.why_admitted(&place.source, to, port);
                     reasons.extend(reason.filter(|reason| !reasons.contains(reason)));
@@ -347,17 +349,43 @@ fn port_set(ports: &BTreeSet<WirePort>) -> PortSet {
         })
 }
 
-/// The first port of each range of a set.
-fn first_ports(ports: &PortSet) -> Vec<Port> {
-    [Transport::Tcp, Transport::Udp, Transport::Sctp]
-        .into_iter()
-        .flat_map(|transport| {
-            ports
-                .ranges(transport)
-                .iter()
-                .filter_map(move |(first, _)| Port::new(*first, transport))
-        })
-        .collect()
+/// Ports that stand for a set in an explanation: one of each range of TCP, and of the other
+/// transports one where TCP does not stand for it, as it does for a rule without ports.
+fn explained_ports(ports: &PortSet) -> Vec<Port> {
+    let tcp = firsts(ports.ranges(Transport::Tcp));
+    let udp = firsts(ports.ranges(Transport::Udp));
+    let sctp = firsts(ports.ranges(Transport::Sctp));
+    let every_port = [1];
+
+    let mut explained: Vec<Option<Port>> = Vec::new();
+    let tcp_ports = tcp.iter().map(|number| Port::new(*number, Transport::Tcp));
+    explained.extend(tcp_ports);
+    if tcp.is_empty() || udp != every_port {
+        let udp_ports = udp.iter().map(|number| Port::new(*number, Transport::Udp));
+        explained.extend(udp_ports);
+    }
+    if tcp.is_empty() || sctp != every_port {
+        let sctp_ports = sctp
+            .iter()
+            .map(|number| Port::new(*number, Transport::Sctp));
+        explained.extend(sctp_ports);
+    }
+    explained.into_iter().flatten().collect()
+}
+
+/// The first port of each range; ranges with one port between them, of which a check speaks, count
+/// as one.
+fn firsts(ranges: &[(u16, u16)]) -> Vec<u16> {
+    let mut firsts = Vec::new();
+    let mut end: Option<u16> = None;
+    for (first, last) in ranges {
+        let continues = end.is_some_and(|end| first.saturating_sub(end) == 2);
+        if !continues {
+            firsts.push(*first);
+        }
+        end = Some(*last);
+    }
+    firsts
 }
 
 /// The TCP ports of a set that are tried: those that are usually served, and the ends of ranges.

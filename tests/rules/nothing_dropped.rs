@@ -95,7 +95,7 @@ fn line_that_pairs_nothing_is_noted() {
     let plan = plan_of(
         "{endpoints: {web: {namespace: n, pods: {app: web}}}, expect: ['* -> web denied', n/Pod/worker -> web denied, 'web, web -> n/Pod/worker:1 denied']}",
     );
-    assert_eq!(plan.checks().len(), 3, "{:?}", names(&plan));
+    assert_eq!(plan.checks().len(), 2, "{:?}", names(&plan));
 
     let alone = plan_of(
         "{endpoints: {web: {namespace: n, pods: {app: web}}}, groups: {webs: [web]}, expect: [webs -> webs denied, runner -> web denied]}",

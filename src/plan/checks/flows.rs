@@ -19,6 +19,8 @@ pub(super) struct CheckFlows {
     pub(super) flows: Vec<FlowId>,
     /// What of the two ends no flow tests although it should be tested, as a sentence.
     pub(super) untested: Option<String>,
+    /// The kinds of sources from which packets are sent, or should be.
+    pub(super) source_kinds: usize,
     /// The target's pods that are tested or should be.
     pub(super) target_pods: usize,
 }
@@ -47,16 +49,19 @@ impl<'a> SuiteExpander<'a, '_> {
         let mut flows = CheckFlows::default();
         let mut reached: BTreeSet<PodName<'_>> = BTreeSet::new();
         let mut in_lines: BTreeSet<PodName<'_>> = BTreeSet::new();
+        let mut kinds: BTreeSet<u32> = BTreeSet::new();
         let mut apart = None;
 
         for source in &sources {
             let mut may_send = false;
             let mut is_apart = false;
+            let kind = self.addressing.kind_of_source(source);
             for (key, target_kind) in &targets {
                 match self.pairing(spec, source, key, target_kind) {
                     Pairing::Tested => {
                         self.add_flow(spec, source, key, target_kind, &mut flows.flows);
                         reached.extend(ready_pod(target_kind));
+                        kinds.extend(kind);
                         may_send = true;
                     }
                     Pairing::InALine => {
@@ -70,8 +75,9 @@ impl<'a> SuiteExpander<'a, '_> {
                     Pairing::Apart => is_apart = true,
                 }
             }
-            if is_apart && !may_send && apart.is_none() {
-                apart = Some(source);
+            if is_apart && !may_send {
+                kinds.extend(kind);
+                apart = apart.or(Some(source));
             }
         }
 
@@ -89,6 +95,11 @@ impl<'a> SuiteExpander<'a, '_> {
             }
         }
 
+        flows.source_kinds = match spread {
+            // The line says that one source is enough.
+            Spread::One => self.source_kinds[spec.source.0],
+            Spread::Nodes | Spread::Replicas => kinds.len(),
+        };
         flows.target_pods = reached.len() + missed.len();
         flows.untested = self.untested(spec, missed.first().copied(), apart);
         flows

@@ -420,6 +420,7 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
     fn add_flows(&mut self, spec: &CheckSpec<'a>, check: &mut Check) {
         let sent = self.check_flows(spec, check.settings.spread);
         check.flows = sent.flows;
+        check.scope.source_kinds = sent.source_kinds;
         check.scope.target_pods = sent.target_pods;
         if check.provability != Provability::Provable {
             return;

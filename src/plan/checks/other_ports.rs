@@ -15,7 +15,7 @@ use super::spec::{CheckSpec, SpecPort, unresolved_port};
 use crate::model::{Family, Port, Transport};
 use crate::policy::PortSet;
 use crate::source::Place;
-use crate::suite::{EndpointId, PortRef};
+use crate::suite::{EndpointId, PortRef, Spread};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -193,7 +193,7 @@ impl<'a> SuiteExpander<'a, '_> {
     /// The pods and addresses of a target to which policies admit ports that no line names, each
     /// with the first source from which they do.
     fn admitted_places(&mut self, source: EndpointId, target: EndpointId) -> Vec<Admitted> {
-        let sources = self.addressing.sources(&self.endpoints[source.0], None);
+        let sources = self.sources_by_preference(source);
         let targets = self.addressing.places(&self.endpoints[target.0]);
         let known = self.endpoint_classes[&target].known.clone();
         let mut cache: BTreeMap<(Family, usize, usize), PortSet> = BTreeMap::new();
@@ -239,6 +239,19 @@ impl<'a> SuiteExpander<'a, '_> {
             }
         }
         places
+    }
+
+    /// All sources of an endpoint, first those that send for its checks.
+    fn sources_by_preference(&self, id: EndpointId) -> Vec<Source> {
+        let endpoint = &self.endpoints[id.0];
+        let mut sources = self.addressing.sources(endpoint, Some(Spread::Nodes));
+        let others = self.addressing.sources(endpoint, None);
+        for source in others {
+            if !sources.contains(&source) {
+                sources.push(source);
+            }
+        }
+        sources
     }
 
     /// Which ports policies admit beyond the lines, and by which rules, as a sentence.
@@ -287,7 +300,10 @@ impl<'a> SuiteExpander<'a, '_> {
     fn sweep_pair(&mut self, pair: OtherPorts<'a>, most: usize) {
         let mut sample = self.builder.checks[pair.check].clone();
         let mut tried: BTreeSet<(TargetKind, u16)> = BTreeSet::new();
-        for place in &pair.places {
+        // Hosts outside belong to others, who may take many ports for an attack.
+        let is_inside =
+            |place: &&Admitted| !matches!(place.target_kind, TargetKind::Outside { .. });
+        for place in pair.places.iter().filter(is_inside) {
             for number in sampled(&place.ports) {
                 let is_reserved = Some(number) == self.reserved_port;
                 let of_target = (place.target_kind.clone(), number);

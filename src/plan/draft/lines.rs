@@ -138,10 +138,10 @@ fn lines(
         let allowed = ports_with(&answers, Expected::Allowed);
         let denied = ports_with(&answers, Expected::Denied);
         let by_itself = source == target || table.is_runner(source);
-        // Replicas, and the runner, have lines only where policies speak of them: no policy
-        // decides whether packets from outside get to a pod that no policy isolates.
+        // The runner has lines only where policies speak of them: no policy decides whether packets
+        // from outside get to a pod that no policy isolates.
         if (source == target && table.is_single(target))
-            || (by_itself && !isolates(table, source, target))
+            || (table.is_runner(source) && !isolates(table, source, target))
         {
             continue;
         }

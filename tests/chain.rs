@@ -101,6 +101,7 @@ fn chain(suite_text: &str, world_text: &str) -> Reached {
         }
         Err(
             error @ (PlanError::NothingSelected
+            | PlanError::SuiteWithoutChecks(_)
             | PlanError::NoWorkload(_)
             | PlanError::AllUnprovable(..)),
         ) => {

@@ -24,10 +24,12 @@ mod ends;
 mod features;
 #[path = "sabotage/flipped.rs"]
 mod flipped;
-#[path = "sabotage/network.rs"]
-mod network;
 #[path = "sabotage/hosts.rs"]
 mod hosts;
+#[path = "sabotage/lines.rs"]
+mod lines;
+#[path = "sabotage/network.rs"]
+mod network;
 #[path = "common/recorder.rs"]
 mod recorder;
 #[path = "sabotage/runner.rs"]
@@ -149,6 +151,7 @@ fn main() -> ExitCode {
         .into_iter()
         .chain(network::all())
         .chain(hosts::all())
+        .chain(lines::all())
         .chain(bases.iter().flat_map(breaks::all));
     work_through(jobs.filter(|job| wanted(&job.name)).collect(), &tally);
     let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);

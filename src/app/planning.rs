@@ -91,7 +91,9 @@ pub(super) fn show_plan_error(
             terminal.error(&error.to_string());
             ExitCode::Usage
         }
-        PlanError::NothingSelected | PlanError::AllUnprovable(..) => {
+        PlanError::NothingSelected
+        | PlanError::SuiteWithoutChecks(_)
+        | PlanError::AllUnprovable(..) => {
             terminal.error(&error.to_string());
             ExitCode::Impossible
         }

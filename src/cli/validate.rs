@@ -69,6 +69,13 @@ fn show_valid(suite: &Suite) {
 fn show_predictions(plan: &Plan, terminal: &Terminal) -> usize {
     let mut contradicted = 0;
     for check in plan.checks() {
+        if let Some(why) = check.provability.obstacle() {
+            let (line, name) = (&check.line, &check.name);
+            terminal.note(&format!(
+                "{}:{}: {name} will not be proven: {why}",
+                line.file, line.line
+            ));
+        }
         if let Some(why) = check.contradiction() {
             contradicted += 1;
             terminal.note(&format!("{}:{}: {why}", check.line.file, check.line.line));

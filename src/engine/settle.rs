@@ -4,10 +4,11 @@ use super::Observer;
 use super::completion::Completion;
 use super::run::Run;
 use crate::event::{CheckResult, RunEvent, check_ref, check_result};
-use crate::plan::{Check, FlowId, Waits};
+use crate::plan::{Check, FlowId, Provability, Waits};
 use crate::verdict::{
     FlowResult, FlowVerdict, Judge, Judgement, PendingFlow, Reason, Verdict, waits_needed,
 };
+use std::collections::HashMap;
 
 /// Every so many rounds begin with another flow of a check than the one that it was last waiting
 /// for.
@@ -97,12 +98,15 @@ impl Run<'_> {
         })
     }
 
-    /// The results of swept ports that opened, and the number of those that did not.
+    /// The results of swept ports that opened, and the number of those that did not, without
+    /// samples of checks.
     pub(super) fn swept(&self) -> (Vec<CheckResult>, usize) {
         let evidence = &self.collector.evidence;
         let judge = Judge::new(&self.plan, evidence);
         let mut open = Vec::new();
-        for check in self.plan.swept() {
+        let mut count = 0;
+        for check in self.plan.swept().iter().filter(|swept| !is_sample(swept)) {
+            count += 1;
             let judgement = judge.judge(check);
             // A success that is no violation must not be taken for silence either.
             let opened = check
@@ -114,8 +118,18 @@ impl Run<'_> {
                 open.push(check_result(&self.plan, &named, &judgement, evidence));
             }
         }
-        let silent = self.plan.swept().len() - open.len();
+        let silent = count - open.len();
         (open, silent)
+    }
+
+    /// The violations that samples of checks found, by the suite and name of the check.
+    fn violated_samples(&self) -> HashMap<(usize, &str), Judgement> {
+        let judge = Judge::new(&self.plan, &self.collector.evidence);
+        let samples = self.plan.swept().iter().filter(|swept| is_sample(swept));
+        samples
+            .map(|sample| ((sample.suite, sample.name.as_str()), judge.judge(sample)))
+            .filter(|(_, judgement)| matches!(judgement.verdict, Verdict::Violated(_)))
+            .collect()
     }
 
     /// The final results of all checks. Where a run ended early a check that was not settled is not
@@ -126,17 +140,32 @@ impl Run<'_> {
     ) -> impl Iterator<Item = CheckResult> {
         let evidence = &self.collector.evidence;
         let judge = Judge::new(&self.plan, evidence);
+        let mut violated_samples = self.violated_samples();
         self.plan
             .checks()
             .iter()
             .enumerate()
             .map(move |(index, check)| {
-                let mut judgement = judge.judge(check);
+                let sample = violated_samples.remove(&(check.suite, check.name.as_str()));
+                let mut judgement = sample.unwrap_or_else(|| judge.judge(check));
                 if !self.settled[index] {
                     completion.apply_to_unsettled(&mut judgement);
                 }
                 check_result(&self.plan, &self.checks[index], &judgement, evidence)
             })
+    }
+}
+
+/// Whether a swept entry is the sample of a check that stands for more ports than can be tried.
+fn is_sample(swept: &Check) -> bool {
+    match swept.provability {
+        Provability::PoliciesAdmitMore(_) => true,
+        Provability::Provable
+        | Provability::Unprovable(_)
+        | Provability::MatchesNothing(_)
+        | Provability::AddressUnknown(_)
+        | Provability::NothingReady(_)
+        | Provability::Incomplete(_) => false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! A check as it is known before any attempt.
 
 use super::{Expected, Mechanism, RequiredTier, Spread};
-use crate::plan::{Check, CheckSettings, Plan, Prediction, Provability};
+use crate::plan::{Check, CheckSettings, Plan, Prediction};
 use schemars::JsonSchema;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -147,12 +147,7 @@ pub fn check_ref(plan: &Plan, check: &Check) -> CheckRef {
         expected: check.expected,
         predicted: check.prediction.as_ref().map(Predicted::from),
         contradiction: check.contradiction(),
-        unprovable: match &check.provability {
-            Provability::Provable => None,
-            Provability::Unprovable(why)
-            | Provability::MatchesNothing(why)
-            | Provability::AddressUnknown(why) => Some(why.clone()),
-        },
+        unprovable: check.provability.obstacle().map(str::to_owned),
         settings: SettingsReport::from(&check.settings),
     }
 }

@@ -10,6 +10,7 @@ use super::transport::wire_transport;
 use super::{Source, TargetKey, TargetKind};
 use crate::inventory::{Inventory, Labels, Pod, Service, identity_labels};
 use crate::model::Family;
+use crate::policy::PodKinds;
 use crate::suite::{Locator, SourceMode, Spread, Suite};
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -31,6 +32,8 @@ pub(super) struct Addressing<'a> {
     /// Services whose packets stay on their node (`internalTrafficPolicy: Local`), by namespace and
     /// name. Mostly empty.
     local_only: HashSet<(&'a str, &'a str)>,
+    /// The kind of each pod as policies tell pods apart, by namespace and name.
+    kinds: HashMap<(&'a str, &'a str), u32>,
 }
 
 impl<'a> Addressing<'a> {
@@ -59,7 +62,37 @@ impl<'a> Addressing<'a> {
             inventory,
             one_family,
             local_only,
+            kinds: kinds_of(inventory),
         }
+    }
+
+    /// The kind of a pod: policies cannot tell pods of one kind apart.
+    pub(super) fn kind(&self, pod: &Pod) -> Option<u32> {
+        let name = (pod.namespace.as_str(), pod.name.as_str());
+        self.kinds.get(&name).copied()
+    }
+
+    /// The kind of a source that has the identity of a pod.
+    pub(super) fn kind_of_source(&self, source: &Source) -> Option<u32> {
+        match source {
+            Source::Pod {
+                namespace, name, ..
+            } => self
+                .kinds
+                .get(&(namespace.as_str(), name.as_str()))
+                .copied(),
+            Source::Node { .. } | Source::ReferencePod { .. } | Source::Runner => None,
+        }
+    }
+
+    /// How many kinds of sources an endpoint has.
+    pub(super) fn source_kinds(&self, endpoint: &ResolvedEndpoint<'_>) -> usize {
+        let sources = self.sources(endpoint, None);
+        let kinds: BTreeSet<u32> = sources
+            .iter()
+            .filter_map(|source| self.kind_of_source(source))
+            .collect();
+        kinds.len()
     }
 
     /// Whether a source has the family of an address: a family is tested where both ends have it.
@@ -67,6 +100,41 @@ impl<'a> Addressing<'a> {
         self.one_family
             .get(source)
             .is_none_or(|family| *family == Family::of(address))
+    }
+
+    /// The families in which a source may send.
+    pub(super) fn families(&self, source: &Source) -> Vec<Family> {
+        match self.one_family.get(source) {
+            Some(family) => vec![*family],
+            None => Family::ALL.to_vec(),
+        }
+    }
+
+    /// The pods and addresses of an endpoint, without its Service.
+    pub(super) fn places(&self, endpoint: &ResolvedEndpoint<'_>) -> Vec<(TargetKind, IpAddr)> {
+        match &endpoint.kind {
+            EndpointKind::Pods => endpoint
+                .pods
+                .iter()
+                .flat_map(|pod| {
+                    let target_kind = target_kind_of(pod);
+                    pod.addresses
+                        .iter()
+                        .map(move |address| (target_kind.clone(), *address))
+                })
+                .collect(),
+            EndpointKind::Outside(addresses) => addresses
+                .iter()
+                .map(|address| {
+                    let outside = TargetKind::Outside {
+                        name: endpoint.endpoint.label.clone(),
+                    };
+                    let target_kind = self.at_cluster_address(*address).unwrap_or(outside);
+                    (target_kind, *address)
+                })
+                .collect(),
+            EndpointKind::Runner | EndpointKind::Nodes => Vec::new(),
+        }
     }
 
     /// The sources of an endpoint: those that a spread selects, or all without one.
@@ -109,11 +177,12 @@ impl<'a> Addressing<'a> {
             }
             Some(Spread::Nodes) => {
                 chosen.sort_by_key(|pod| !pod.ready);
-                // Pods of one endpoint may differ in their labels, and then policies tell them
-                // apart.
-                let mut nodes: BTreeMap<Labels, BTreeSet<&str>> = BTreeMap::new();
+                // Pods of one endpoint may differ, and then policies may tell them apart: those
+                // that are read here by their kind, others by any label of the pod's template.
+                let mut nodes: BTreeMap<(Labels, Option<u32>), BTreeSet<&str>> = BTreeMap::new();
                 chosen.retain(|pod| {
-                    let nodes = nodes.entry(identity_labels(&pod.labels)).or_default();
+                    let alike = (identity_labels(&pod.labels), self.kind(pod));
+                    let nodes = nodes.entry(alike).or_default();
                     nodes.len() < MAX_SPREAD && nodes.insert(&pod.node)
                 });
                 chosen.sort_by(|a, b| a.name.cmp(&b.name));
@@ -282,12 +351,11 @@ impl<'a> Addressing<'a> {
     ) -> Vec<(TargetKey, TargetKind)> {
         let mut targets = Vec::new();
         for pod in &endpoint.pods {
-            let Some(number) = port.on_pods.number_on(pod, port.transport) else {
-                continue;
-            };
-            for family in Family::ALL {
-                if let Some(address) = pod.address(family) {
-                    targets.push((dial.key(address, number), target_kind_of(pod)));
+            for number in port.on_pods.dialled_on(pod, port.transport) {
+                for family in Family::ALL {
+                    if let Some(address) = pod.address(family) {
+                        targets.push((dial.key(address, number), target_kind_of(pod)));
+                    }
                 }
             }
         }
@@ -348,6 +416,20 @@ pub(super) fn too_many_addresses(endpoint: &ResolvedEndpoint<'_>) -> Option<Stri
     })
 }
 
+/// The kind of every pod. Where policies cannot be read, each pod is of a kind by itself.
+fn kinds_of(inventory: &Inventory) -> HashMap<(&str, &str), u32> {
+    let kinds = PodKinds::of(inventory).ok();
+    let pods = inventory.pods.iter().enumerate();
+    pods.map(|(index, pod)| {
+        let kind = match &kinds {
+            Some(kinds) => kinds.by_pod()[index],
+            None => index as u32,
+        };
+        ((pod.namespace.as_str(), pod.name.as_str()), kind)
+    })
+    .collect()
+}
+
 /// The family of all addresses, where they have one in common.
 fn single_family(addresses: &[IpAddr]) -> Option<Family> {
     let first = Family::of(*addresses.first()?);
@@ -403,7 +485,7 @@ pub(super) fn target_kind_of(pod: &Pod) -> TargetKind {
 }
 
 /// Whether source and target are one pod, or one node.
-fn is_same(source: &Source, target_kind: &TargetKind) -> bool {
+pub(super) fn is_same(source: &Source, target_kind: &TargetKind) -> bool {
     match source {
         Source::Pod {
             namespace, name, ..
@@ -416,6 +498,25 @@ fn is_same(source: &Source, target_kind: &TargetKind) -> bool {
             matches!(target_kind, TargetKind::Node { name: other } if name == other)
         }
         Source::ReferencePod { .. } | Source::Runner => false,
+    }
+}
+
+/// Whether a Service may lead back to the pod that sends. Network plugins differ about such
+/// packets: some let them through whatever the policies say.
+pub(super) fn may_come_back(source: &Source, target_kind: &TargetKind) -> bool {
+    match (source, target_kind) {
+        (
+            Source::Pod {
+                namespace, name, ..
+            },
+            TargetKind::Service { pods, .. },
+        ) => pods
+            .iter()
+            .any(|pod| pod.split_once('/') == Some((namespace, name))),
+        (
+            Source::Pod { .. } | Source::Node { .. } | Source::ReferencePod { .. } | Source::Runner,
+            _,
+        ) => false,
     }
 }
 

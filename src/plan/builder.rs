@@ -236,6 +236,7 @@ impl Builder {
             ephemeral_probes: ephemeral,
             policy_delay_flows: BTreeMap::new(),
             pod_uids,
+            source_kinds: BTreeMap::new(),
             predicted: self.predicted,
             coverage: None,
             notes: policies_selecting_no_pod(inventory)

@@ -96,7 +96,10 @@ impl LineRef {
 pub struct Scope {
     /// Nodes on which the source has pods.
     pub source_nodes: usize,
-    /// Pods of the target; 0 for targets that are not pods.
+    /// Kinds of the source's pods, as policies tell pods apart; 0 where no pod sends.
+    pub source_kinds: usize,
+    /// Pods of the target that are ready, and that are not the only source; 0 for targets that are
+    /// not pods.
     pub target_pods: usize,
     /// Addresses of the target, a host outside by name; 0 for all others.
     pub target_addresses: usize,
@@ -114,4 +117,25 @@ pub enum Provability {
     /// The target is a host whose addresses are not given, and policies of the source tell
     /// addresses apart; nothing is sent.
     AddressUnknown(String),
+    /// A deny whose target has no ready pod: the silence of others does not count.
+    NothingReady(String),
+    /// Something of the source or of the target cannot be tested, and what: the rest is sampled.
+    Incomplete(String),
+    /// Policies admit ports that no line allows, and which: a sample of them is tried once.
+    PoliciesAdmitMore(String),
+}
+
+impl Provability {
+    /// Why the check will not be proven, if it will not.
+    pub fn obstacle(&self) -> Option<&str> {
+        match self {
+            Self::Provable => None,
+            Self::Unprovable(why)
+            | Self::MatchesNothing(why)
+            | Self::AddressUnknown(why)
+            | Self::NothingReady(why)
+            | Self::Incomplete(why)
+            | Self::PoliciesAdmitMore(why) => Some(why),
+        }
+    }
 }

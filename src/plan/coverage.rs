@@ -211,6 +211,8 @@ fn of_policies(plan: &Plan, predictions: &Predictions<'_>) -> (TouchedByName, To
 #[derive(Default)]
 struct EndpointIndex<'a> {
     sources: HashMap<&'a str, usize>,
+    /// Endpoints that make a pair with themselves.
+    with_themselves: BTreeSet<usize>,
     targets: Vec<usize>,
     pods: HashMap<(&'a str, &'a str), Vec<usize>>,
     services: HashMap<(&'a str, &'a str), Vec<usize>>,
@@ -224,6 +226,9 @@ impl<'a> EndpointIndex<'a> {
             let found = resolve_endpoint(endpoint, inventory);
             if found.is_source_by_wildcard() {
                 index.sources.insert(&endpoint.label, number);
+            }
+            if found.is_pair_with_itself() {
+                index.with_themselves.insert(number);
             }
             match found.kind {
                 EndpointKind::Pods => {
@@ -274,7 +279,8 @@ impl<'a> EndpointIndex<'a> {
     }
 }
 
-/// Ordered pairs of different endpoints of one suite, the first of which has pods.
+/// Ordered pairs of endpoints of one suite, the first of which has pods: different ones, and one
+/// with itself where it has two pods or more.
 fn pairs(plan: &Plan, suites: &[Suite], inventory: &Inventory) -> Touched {
     let mut sum = Touched::default();
     for (index, suite) in suites.iter().enumerate() {
@@ -303,7 +309,7 @@ fn pairs(plan: &Plan, suites: &[Suite], inventory: &Inventory) -> Touched {
             .iter()
             .flat_map(|source| endpoints.targets.iter().map(move |to| (*source, *to)))
         {
-            if source == target {
+            if source == target && !endpoints.with_themselves.contains(&source) {
                 continue;
             }
             sum.all += 1;

@@ -13,6 +13,8 @@ pub(super) struct ResolvedEndpoint<'a> {
     /// Its pods, by name.
     pub(super) pods: Vec<&'a Pod>,
     pub(super) service: Option<&'a Service>,
+    /// The Service that the endpoint names with `service:` and that does not fit, as a sentence.
+    pub(super) service_fault: Option<String>,
     pub(super) kind: EndpointKind,
     /// Ports that lines name of a host or an address.
     pub(super) mentioned: BTreeSet<Port>,
@@ -50,14 +52,29 @@ pub(super) enum PodPort {
     /// The same number on all pods.
     Number(u16),
     /// On each pod the number of its port of this name.
-    Name(String),
+    Name {
+        name: String,
+        /// The numbers that any pod of the endpoint gives this name: a pod that lacks the name is
+        /// dialled at these.
+        numbers: BTreeSet<u16>,
+    },
 }
 
 impl PodPort {
+    /// The number on a pod; `None` where the pod lacks a port of that name.
     pub(super) fn number_on(&self, pod: &Pod, transport: Transport) -> Option<u16> {
         match self {
             Self::Number(number) => Some(*number),
-            Self::Name(name) => pod.named_port(name, transport).map(Port::number),
+            Self::Name { name, .. } => pod.named_port(name, transport).map(Port::number),
+        }
+    }
+
+    /// The numbers at which a pod is dialled: those of its siblings where it lacks the name.
+    pub(super) fn dialled_on(&self, pod: &Pod, transport: Transport) -> Vec<u16> {
+        match (self.number_on(pod, transport), self) {
+            (Some(number), _) => vec![number],
+            (None, Self::Number(number)) => vec![*number],
+            (None, Self::Name { numbers, .. }) => numbers.iter().copied().collect(),
         }
     }
 }
@@ -130,12 +147,40 @@ pub(super) fn resolve_endpoint<'a>(
     }
     pods.sort_by(|a, b| a.name.cmp(&b.name));
     ResolvedEndpoint {
+        service_fault: service_fault(endpoint, service, &pods),
         endpoint,
         pods,
         service,
         kind,
         mentioned: BTreeSet::new(),
     }
+}
+
+/// What is wrong with the Service that an endpoint with pods names: it does not exist, or it selects
+/// none of them.
+fn service_fault(endpoint: &Endpoint, service: Option<&Service>, pods: &[&Pod]) -> Option<String> {
+    let name = endpoint.service.as_deref()?;
+    let label = &endpoint.label;
+    let namespace = match &endpoint.locator {
+        Locator::Workload { namespace, .. } | Locator::Pods { namespace, .. } => namespace,
+        Locator::Service { .. }
+        | Locator::Host(_)
+        | Locator::Address(_)
+        | Locator::Runner
+        | Locator::Nodes => return None,
+    };
+    let Some(service) = service else {
+        return Some(format!(
+            "{label} names a Service that does not exist: {namespace}/{name}"
+        ));
+    };
+
+    let selects_others = !service.selector.is_empty()
+        && !pods.is_empty()
+        && !pods.iter().any(|pod| selects(service, pod));
+    selects_others.then(|| {
+        format!("{label} names Service {namespace}/{name}, which selects none of its pods")
+    })
 }
 
 /// Whether a Service's selector matches a pod; an empty selector matches none (Kubernetes API,
@@ -164,9 +209,35 @@ impl<'a> ResolvedEndpoint<'a> {
         }
     }
 
-    /// Whether `*` includes it as a source: pods that do not share their node's network.
+    /// Whether `*` includes it as a source: pods that do not share their node's network, and what
+    /// should have pods and has none, so that its checks say so.
     pub(super) fn is_source_by_wildcard(&self) -> bool {
-        self.kind == EndpointKind::Pods && self.pods.iter().any(|pod| !pod.host_network)
+        self.kind == EndpointKind::Pods
+            && (self.lacks_pods() || self.pods.iter().any(|pod| !pod.host_network))
+    }
+
+    /// Whether it names pods and matches none. A Service without a selector has no pods to match.
+    pub(super) fn lacks_pods(&self) -> bool {
+        let has_no_selector = self
+            .service
+            .is_some_and(|service| service.selector.is_empty());
+        self.kind == EndpointKind::Pods && self.pods.is_empty() && !has_no_selector
+    }
+
+    /// Its pods that do not share their node's network.
+    pub(super) fn pods_on_pod_network(&self) -> impl Iterator<Item = &'a Pod> {
+        self.pods.iter().copied().filter(|pod| !pod.host_network)
+    }
+
+    /// Whether two of its pods make a pair: packets between them leave a pod.
+    pub(super) fn is_pair_with_itself(&self) -> bool {
+        self.kind == EndpointKind::Pods && self.pods_on_pod_network().count() > 1
+    }
+
+    /// Whether all of its pods share their node's network: they have the node's identity, and
+    /// neither `*` nor `everythingElse` includes them.
+    pub(super) fn has_node_identity(&self) -> bool {
+        !self.pods.is_empty() && self.pods.iter().all(|pod| pod.host_network)
     }
 
     /// Whether `*` includes it as a target, at its known ports.
@@ -180,7 +251,7 @@ impl<'a> ResolvedEndpoint<'a> {
         }
     }
 
-    /// Every known port, ascending. SCTP cannot be probed and is left out.
+    /// Every known port that can be probed, ascending. SCTP cannot, see [`Self::sctp_ports`].
     ///
     /// # Errors
     /// As [`Self::port`], for a port of `ports:`.
@@ -188,20 +259,37 @@ impl<'a> ResolvedEndpoint<'a> {
         &self,
         transport: Option<Transport>,
     ) -> Result<Vec<ResolvedPort>, String> {
-        let mut items = match (&self.endpoint.ports, &self.kind) {
+        let mut items = self.known_items();
+        items.retain(|item| {
+            item.transport != Transport::Sctp
+                && transport.is_none_or(|transport| transport == item.transport)
+        });
+        self.resolve_ports(&items)
+    }
+
+    /// Every known port of SCTP, ascending.
+    ///
+    /// # Errors
+    /// As [`Self::port`], for a port of `ports:`.
+    pub(super) fn sctp_ports(&self) -> Result<Vec<ResolvedPort>, String> {
+        let mut items = self.known_items();
+        items.retain(|item| item.transport == Transport::Sctp);
+        self.resolve_ports(&items)
+    }
+
+    fn known_items(&self) -> Vec<PortItem> {
+        match (&self.endpoint.ports, &self.kind) {
             (Some(given), _) => given.clone(),
             (None, EndpointKind::Outside(_) | EndpointKind::Nodes) => {
                 self.mentioned.iter().copied().map(PortItem::from).collect()
             }
             (None, EndpointKind::Pods | EndpointKind::Runner) => self.declared_ports(),
-        };
-        items.retain(|item| {
-            item.transport != Transport::Sctp
-                && transport.is_none_or(|transport| transport == item.transport)
-        });
+        }
+    }
 
+    fn resolve_ports(&self, items: &[PortItem]) -> Result<Vec<ResolvedPort>, String> {
         let mut ports = Vec::new();
-        for item in &items {
+        for item in items {
             ports.push(self.port(item)?);
         }
         ports.sort_by(|a, b| {
@@ -280,19 +368,14 @@ impl<'a> ResolvedEndpoint<'a> {
             label,
             transport,
             number,
-            on_pods: pod_port(&same_number.target),
+            on_pods: self.pod_port(&same_number.target, transport),
             on_service: vec![number],
         })
     }
 
     fn port_by_name(&self, name: &str, transport: Transport) -> Result<ResolvedPort, String> {
         let label = format!("{name}{}", suffix(transport));
-        let numbers: BTreeSet<u16> = self
-            .pods
-            .iter()
-            .filter_map(|pod| pod.named_port(name, transport))
-            .map(Port::number)
-            .collect();
+        let numbers = self.numbers_named(name, transport);
         if let Some(first) = numbers.first() {
             let leads_here = |port: &&ServicePort| match &port.target {
                 TargetPort::Name(target) => target == name,
@@ -302,12 +385,15 @@ impl<'a> ResolvedEndpoint<'a> {
                 label,
                 transport,
                 number: *first,
-                on_pods: PodPort::Name(name.to_owned()),
                 on_service: self
                     .service_ports(transport)
                     .filter(leads_here)
                     .map(|port| port.port.number())
                     .collect(),
+                on_pods: PodPort::Name {
+                    name: name.to_owned(),
+                    numbers,
+                },
             });
         }
 
@@ -319,9 +405,29 @@ impl<'a> ResolvedEndpoint<'a> {
             label,
             transport,
             number: service_port.port.number(),
-            on_pods: pod_port(&service_port.target),
+            on_pods: self.pod_port(&service_port.target, transport),
             on_service: vec![service_port.port.number()],
         })
+    }
+
+    /// The numbers of the pods' ports of a name.
+    fn numbers_named(&self, name: &str, transport: Transport) -> BTreeSet<u16> {
+        self.pods
+            .iter()
+            .filter_map(|pod| pod.named_port(name, transport))
+            .map(Port::number)
+            .collect()
+    }
+
+    /// The pods' port that a Service's port leads to.
+    fn pod_port(&self, target: &TargetPort, transport: Transport) -> PodPort {
+        match target {
+            TargetPort::Number(number) => PodPort::Number(*number),
+            TargetPort::Name(name) => PodPort::Name {
+                name: name.clone(),
+                numbers: self.numbers_named(name, transport),
+            },
+        }
     }
 
     /// The Service's ports of a transport.
@@ -432,10 +538,11 @@ impl<'a> ResolvedEndpoint<'a> {
                 )
             }
             Locator::Service { service } => {
-                format!(
-                    "{label} matches nothing: there is no Service {}/{}",
-                    service.namespace, service.name
-                )
+                let name = format!("Service {}/{}", service.namespace, service.name);
+                match self.service {
+                    Some(_) => format!("{label} matches nothing: {name} selects no pod"),
+                    None => format!("{label} matches nothing: there is no {name}"),
+                }
             }
             Locator::Host(name) => format!("{name} has no known address"),
             Locator::Address(_) | Locator::Runner | Locator::Nodes => {
@@ -464,13 +571,6 @@ fn list(before: &str, items: &BTreeSet<String>, after: &str) -> String {
         ""
     };
     format!("{before}{}{more}{after}", shown.join(", "))
-}
-
-fn pod_port(target: &TargetPort) -> PodPort {
-    match target {
-        TargetPort::Number(number) => PodPort::Number(*number),
-        TargetPort::Name(name) => PodPort::Name(name.clone()),
-    }
 }
 
 fn target_words(target: &TargetPort) -> String {

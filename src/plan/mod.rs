@@ -175,6 +175,11 @@ impl Plan {
         &self.parts.pod_uids
     }
 
+    /// The kind of each source that is a pod: policies cannot tell pods of one kind apart.
+    pub fn source_kinds(&self) -> &BTreeMap<Source, u32> {
+        &self.parts.source_kinds
+    }
+
     /// What the policies say of each flow, where they give one answer.
     pub fn predicted(&self) -> &BTreeMap<FlowId, Expected> {
         &self.parts.predicted

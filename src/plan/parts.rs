@@ -52,6 +52,8 @@ pub struct PlanParts {
     pub policy_delay_flows: BTreeMap<(ProbeId, String), Vec<FlowId>>,
     /// The uid of every pod that a flow starts from or goes to, by `namespace/name`.
     pub pod_uids: BTreeMap<String, String>,
+    /// The kind of each source that is a pod: policies cannot tell pods of one kind apart.
+    pub source_kinds: BTreeMap<Source, u32>,
     /// What the policies say of each flow, where they give one answer.
     pub predicted: BTreeMap<FlowId, Expected>,
     /// How much of what exists the checks touch; `None` where the policies cannot be read.

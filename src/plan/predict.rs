@@ -11,10 +11,11 @@ use crate::inventory::{Inventory, Service};
 use crate::model::{Family, ObjectRef, Port, Transport};
 use crate::policy::{
     BothSides, Direction, EndpointRef, Explainer, Explanation, InvalidPolicy, MatchedPolicy,
-    PolicyName, Predictor,
+    PolicyName, PortSet, Predictor,
 };
 use crate::suite::Expected;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 
 /// Predicts every flow and every check of a plan in the making.
 pub(super) fn add(builder: &mut Builder, predictions: &mut Predictions<'_>) {
@@ -135,6 +136,52 @@ impl<'a> Predictions<'a> {
         } else {
             Expected::Denied
         })
+    }
+
+    /// The class of a source that sends in a family: policies treat sources of one class in the same
+    /// way. `None` for a source of which no policy speaks.
+    pub(super) fn source_class(&self, source: &Source, family: Family) -> Option<usize> {
+        self.predictor.class_of(self.from(source, family)?)
+    }
+
+    /// The class of a target at an address; `None` for one that is more than one place.
+    pub(super) fn target_class(&self, target_kind: &TargetKind, address: IpAddr) -> Option<usize> {
+        self.predictor.class_of(self.end_at(target_kind, address)?)
+    }
+
+    /// Every port that policies admit from a class of sources to a class of targets.
+    pub(super) fn admitted(&mut self, from: usize, to: usize, family: Family) -> PortSet {
+        self.predictor.allowed_between(from, to, family)
+    }
+
+    /// Why policies admit a port from a source to a target, in one sentence.
+    pub(super) fn why_admitted(
+        &self,
+        source: &Source,
+        (target_kind, address): (&TargetKind, IpAddr),
+        port: Port,
+    ) -> Option<String> {
+        let family = Family::of(address);
+        let from = self.from(source, family)?;
+        let to = self.end_at(target_kind, address)?;
+        Some(
+            self.explainer
+                .explain(from, to, port, Some(family))
+                .because(),
+        )
+    }
+
+    fn end_at<'e>(&self, target_kind: &'e TargetKind, address: IpAddr) -> Option<EndpointRef<'e>> {
+        match target_kind {
+            TargetKind::Pod {
+                namespace, name, ..
+            } => Some(EndpointRef::Pod(
+                *self.pods.get(&(namespace.as_str(), name.as_str()))?,
+            )),
+            TargetKind::Node { name } => Some(EndpointRef::Node(name)),
+            TargetKind::Outside { .. } => Some(EndpointRef::Address(address)),
+            TargetKind::Service { .. } | TargetKind::ReferencePod { .. } => None,
+        }
     }
 
     /// Why, for every place where the packets of a flow may arrive.

@@ -40,6 +40,7 @@ impl Plan {
         let replanned = merge.replanned;
 
         self.parts.pod_uids.clone_from(fresh.pod_uids());
+        self.parts.source_kinds.clone_from(fresh.source_kinds());
         replanned
     }
 

@@ -32,6 +32,9 @@ pub enum PlanError {
     /// The selection leaves no check.
     #[error("no check is selected")]
     NothingSelected,
+    /// Suites make no check at all, whatever is selected: their names and files.
+    #[error("nothing to test in suite {}: no line and no pair of endpoints makes a check", .0.join(", "))]
+    SuiteWithoutChecks(Vec<String>),
     /// A workload to sweep from does not exist.
     #[error("nothing can be swept: {0}")]
     NoWorkload(String),
@@ -78,7 +81,7 @@ pub fn resolve(
     let mut diagnostics = Vec::new();
     let addressing = Addressing::of(inventory);
     let mut predictions = Predictions::new(inventory);
-    let explainer = predictions.as_ref().ok().map(Predictions::explainer);
+    let mut without_checks = Vec::new();
     for (index, suite) in suites.iter().enumerate() {
         builder.suites.push(SuiteRef {
             name: suite.name.clone(),
@@ -87,30 +90,39 @@ pub fn resolve(
         });
         builder.notes.extend(source_modes(suite));
         builder.ephemeral.extend(addressing.sent_from_within(suite));
-        diagnostics.extend(
-            SuiteExpander::new(
-                index,
-                suite,
-                backend.kind,
-                selection,
-                &addressing,
-                explainer,
-                &mut builder,
-            )
-            .run(),
+        let expander = SuiteExpander::new(
+            index,
+            suite,
+            backend,
+            selection,
+            &addressing,
+            predictions.as_mut().ok(),
+            &mut builder,
         );
+        let expanded = expander.run();
+        diagnostics.extend(expanded.diagnostics);
+        if !expanded.has_checks {
+            without_checks.push(format!("{} ({})", suite.name, suite.file));
+        }
     }
     if !diagnostics.is_empty() {
         return Err(PlanError::Invalid(diagnostics));
     }
+    if !without_checks.is_empty() {
+        return Err(PlanError::SuiteWithoutChecks(without_checks));
+    }
     if builder.checks.is_empty() {
         return Err(PlanError::NothingSelected);
     }
-    if let Some(error) = all_unprovable(&builder.checks) {
+    // What is swept may still be found open.
+    if builder.swept.is_empty()
+        && let Some(error) = all_unprovable(&builder.checks)
+    {
         return Err(error);
     }
 
     for workload in &selection.sweep {
+        let explainer = predictions.as_ref().ok().map(Predictions::explainer);
         sweep::add(&mut builder, &addressing, backend.kind, workload, explainer)?;
     }
     let notes = outside::notes(&builder, backend.kind, inventory);
@@ -134,6 +146,12 @@ pub fn resolve(
     }
 
     let mut plan = builder.finish(backend, inventory);
+    plan.parts.source_kinds = plan
+        .parts
+        .probes
+        .iter()
+        .filter_map(|source| Some((source.clone(), addressing.kind_of_source(source)?)))
+        .collect();
     plan.parts.coverage = predictions
         .ok()
         .map(|predictions| coverage(&plan, suites, inventory, &predictions));
@@ -148,7 +166,10 @@ fn all_unprovable(checks: &[Check]) -> Option<PlanError> {
             Provability::Unprovable(why) => first = first.or(Some(why)),
             Provability::Provable
             | Provability::MatchesNothing(_)
-            | Provability::AddressUnknown(_) => return None,
+            | Provability::AddressUnknown(_)
+            | Provability::NothingReady(_)
+            | Provability::Incomplete(_)
+            | Provability::PoliciesAdmitMore(_) => return None,
         }
     }
     Some(PlanError::AllUnprovable(checks.len(), first?.clone()))

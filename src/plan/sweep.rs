@@ -11,7 +11,7 @@
 //! - UDP is tried where something is known to answer; SCTP is not.
 //! - A port that nothing declares is not known, and not tried: a line with a range sweeps those.
 
-use super::addresses::{Addressing, source_of};
+use super::addresses::{Addressing, may_come_back, source_of};
 use super::builder::Builder;
 use super::endpoints::{
     EndpointKind, ResolvedEndpoint, ResolvedPort, cluster_addresses, resolve_endpoint,
@@ -273,21 +273,6 @@ impl Sweep<'_, '_> {
         keys
     }
 
-    /// Whether a Service may lead back to the pod that sends, to which no policy applies.
-    fn may_come_back(&self, target_kind: &TargetKind) -> bool {
-        match (self.source, target_kind) {
-            (
-                Source::Pod {
-                    namespace, name, ..
-                },
-                TargetKind::Service { pods, .. },
-            ) => pods
-                .iter()
-                .any(|pod| pod.split_once('/') == Some((namespace, name))),
-            _ => false,
-        }
-    }
-
     fn port(
         &mut self,
         label: &str,
@@ -298,7 +283,7 @@ impl Sweep<'_, '_> {
         let mut flows = Vec::new();
         for (key, target_kind) in keys {
             let new = self.addressing.can_connect(self.source, &key, &target_kind)
-                && !self.may_come_back(&target_kind)
+                && !may_come_back(self.source, &target_kind)
                 && self.covered.insert((key.address, key.port, key.transport));
             if new {
                 flows.push(self.builder.flow(
@@ -334,6 +319,7 @@ impl Sweep<'_, '_> {
             retired: Vec::new(),
             scope: Scope {
                 source_nodes: 1,
+                source_kinds: 0,
                 target_pods: 0,
                 target_addresses: 0,
             },

@@ -83,6 +83,13 @@ impl<'a> Predictor<'a> {
         self.reachability.sets.get(set).clone()
     }
 
+    /// Every port that the policies allow from endpoints of one class to other endpoints of a
+    /// class, in a family.
+    pub fn allowed_between(&mut self, from: usize, to: usize, family: Family) -> PortSet {
+        let set = self.reachability.allowed(family, from, to);
+        self.reachability.sets.get(set).clone()
+    }
+
     /// The class of an endpoint: policies treat endpoints of one class in the same way.
     pub fn class_of(&self, endpoint: EndpointRef<'_>) -> Option<usize> {
         self.class(self.resolve(endpoint))

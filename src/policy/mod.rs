@@ -4,8 +4,8 @@
 //! Inventory ── rules ──▶ policies by direction ─┬─ classes, reachability ──▶ Predictor: all ports of every pair
 //!                                               └─ side ──▶ Explanation: one flow, policy by policy, rule by rule
 //! ```
-//! `matched` lists the indexes of the policies and rules that match a flow. `change` suggests
-//! changes that give the opposite answer, and `what_if` tries them.
+//! `matched` lists the indexes of the policies and rules that match a flow. `kinds` tells pods apart
+//! as selectors do. `change` suggests changes that give the opposite answer, and `what_if` tries them.
 //!
 //! The predictor and the explainer share only the reading of policies: the predictor joins the sets
 //! of all rules, and the explainer evaluates the rules of one flow in order. A property test
@@ -39,6 +39,7 @@ mod edit;
 mod explain;
 mod flow;
 mod flow_end;
+mod kinds;
 mod map;
 mod matched;
 mod near_miss;
@@ -59,6 +60,7 @@ mod tests;
 pub use change::Change;
 pub use explain::{Explainer, Explanation, Match, PolicyStep, RuleStep, Selects, Side};
 pub use flow::{EndpointRef, Predictor};
+pub use kinds::PodKinds;
 pub use map::{ConnectionMap, Link, LinkEnd, WorkloadPods};
 pub use matched::MatchedPolicy;
 pub use outside::OutsideRule;

@@ -180,8 +180,7 @@ pub(super) fn proven(check: &CheckRef) -> CheckResult {
         of_source_nodes: 2,
         target_pods: 1,
         of_target_pods: 1,
-        target_addresses: 0,
-        of_target_addresses: 0,
+        ..Reach::default()
     };
     let mut result = CheckResult {
         check: check.clone(),
@@ -385,8 +384,7 @@ fn shop_results() -> Vec<CheckResult> {
         of_source_nodes: 9,
         target_pods: 1,
         of_target_pods: 1,
-        target_addresses: 0,
-        of_target_addresses: 0,
+        ..Reach::default()
     });
     let mut outside = proven(&shop_check(5, 18, "api", "https://payment/health", Allowed));
     outside.reach = Some(Reach {
@@ -394,8 +392,7 @@ fn shop_results() -> Vec<CheckResult> {
         of_source_nodes: 1,
         target_pods: 0,
         of_target_pods: 0,
-        target_addresses: 0,
-        of_target_addresses: 0,
+        ..Reach::default()
     });
     vec![
         proven(&shop_check(0, 14, "web-tier", "api:8080", Allowed)),

@@ -110,6 +110,7 @@ pub(super) fn reach(reach: &Reach) -> String {
 /// Whether the attempts covered every node of the source and every pod and address of the target.
 pub(super) fn covers_all(reach: &Reach) -> bool {
     reach.source_nodes >= reach.of_source_nodes
+        && reach.source_kinds >= reach.of_source_kinds
         && reach.target_pods >= reach.of_target_pods
         && reach.target_addresses >= reach.of_target_addresses
 }

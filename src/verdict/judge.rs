@@ -107,9 +107,10 @@ impl<'a> Judge<'a> {
         }
 
         let counted = flows.iter().map(|result| (result.flow, &result.verdict));
+        let reach = Reach::of(self.plan, self.evidence, check.scope, counted);
         Judgement {
-            verdict: combine(check, &flows),
-            reach: Reach::of(self.plan, self.evidence, check.scope, counted),
+            verdict: combine(check, &flows, reach),
+            reach,
             flows,
         }
     }
@@ -172,7 +173,7 @@ fn judge_flow(evaluation: Evaluation<'_>, check: &Check, flow: FlowId) -> FlowVe
 
 /// The verdict of a check. A success of a denied flow outranks unproven, unproven outranks a
 /// violated allow, and that outranks proven.
-fn combine(check: &Check, flows: &[FlowResult]) -> Verdict {
+fn combine(check: &Check, flows: &[FlowResult], reach: Reach) -> Verdict {
     let violation = first_violation(flows);
     if check.expected == Expected::Denied
         && let Some(violation) = violation
@@ -183,6 +184,11 @@ fn combine(check: &Check, flows: &[FlowResult]) -> Verdict {
         Provability::Unprovable(why) => return unproven_check(Reason::Unprovable, why),
         Provability::MatchesNothing(what) => return unproven_check(Reason::MatchesNothing, what),
         Provability::AddressUnknown(why) => return unproven_check(Reason::AddressUnknown, why),
+        Provability::NothingReady(what) => return unproven_check(Reason::NotAttempted, what),
+        Provability::Incomplete(what) => return unproven_check(Reason::IncompleteReach, what),
+        Provability::PoliciesAdmitMore(what) => {
+            return unproven_check(Reason::PoliciesAdmitMore, what);
+        }
         Provability::Provable => {}
     }
 
@@ -196,7 +202,11 @@ fn combine(check: &Check, flows: &[FlowResult]) -> Verdict {
     match (worst_unproven(flows), violation) {
         (Some(unproven), _) => Verdict::Unproven(unproven.clone()),
         (None, Some(violation)) => Verdict::Violated(violation.clone()),
-        (None, None) => Verdict::Proven,
+        (None, None) if reach.is_whole(check.settings.spread) => Verdict::Proven,
+        (None, None) => {
+            let what = format!("only {reach} could be tested");
+            unproven_check(Reason::IncompleteReach, &what)
+        }
     }
 }
 

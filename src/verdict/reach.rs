@@ -3,6 +3,7 @@
 use super::evidence::Evidence;
 use super::verdicts::FlowVerdict;
 use crate::plan::{FlowId, Plan, Scope, TargetKind};
+use crate::suite::Spread;
 use std::collections::BTreeSet;
 
 /// How far a verdict reaches.
@@ -13,9 +14,14 @@ pub struct Reach {
     pub source_nodes: usize,
     /// Nodes on which the source has pods.
     pub of_source_nodes: usize,
+    /// Kinds of the source's pods that attempts came from: policies cannot tell pods of one kind
+    /// apart.
+    pub source_kinds: usize,
+    /// Kinds of the source's pods.
+    pub of_source_kinds: usize,
     /// Pods of the target that were attempted.
     pub target_pods: usize,
-    /// Pods of the target.
+    /// Pods of the target that are ready.
     pub of_target_pods: usize,
     /// Addresses of the target, a host outside by name, that were attempted.
     pub target_addresses: usize,
@@ -32,6 +38,7 @@ impl Reach {
         flows: impl Iterator<Item = (FlowId, &'v FlowVerdict)>,
     ) -> Self {
         let mut nodes = BTreeSet::new();
+        let mut kinds: BTreeSet<u32> = BTreeSet::new();
         let mut pods = BTreeSet::new();
         let mut addresses = BTreeSet::new();
         for (id, verdict) in flows {
@@ -39,12 +46,14 @@ impl Reach {
                 continue;
             }
             let flow = plan.flow(id);
+            let source = plan.source(flow.probe);
             // The probe of a flow by name dials what it resolves itself.
             match &flow.to.name {
                 None => drop(addresses.insert(flow.to.address)),
                 Some(_) => addresses.extend(evidence.flow(id).peers.keys()),
             }
-            nodes.extend(plan.source(flow.probe).node());
+            nodes.extend(source.node());
+            kinds.extend(plan.source_kinds().get(source));
             if let TargetKind::Pod {
                 namespace, name, ..
             } = &*flow.target_kind
@@ -57,6 +66,8 @@ impl Reach {
         Self {
             source_nodes: nodes.len(),
             of_source_nodes: scope.source_nodes.max(nodes.len()),
+            source_kinds: kinds.len(),
+            of_source_kinds: scope.source_kinds.max(kinds.len()),
             target_pods: pods.len(),
             of_target_pods: scope.target_pods.max(pods.len()),
             target_addresses,
@@ -65,12 +76,32 @@ impl Reach {
     }
 }
 
+impl Reach {
+    /// Whether every kind of the source's pods and every ready pod of the target is reached; of the
+    /// sources one is enough where the line says so. Nodes are those that the plan chose.
+    pub(super) fn is_whole(self, spread: Spread) -> bool {
+        let has_all_kinds = match spread {
+            Spread::One => true,
+            Spread::Nodes | Spread::Replicas => self.source_kinds >= self.of_source_kinds,
+        };
+        has_all_kinds && self.target_pods >= self.of_target_pods
+    }
+}
+
 impl std::fmt::Display for Reach {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut parts = Vec::new();
         if self.of_source_nodes > 0 {
+            let kinds = if self.of_source_kinds > 1 {
+                format!(
+                    " and {} of {} kinds of pods",
+                    self.source_kinds, self.of_source_kinds
+                )
+            } else {
+                String::new()
+            };
             parts.push(format!(
-                "from {} of {} node{}",
+                "from {} of {} node{}{kinds}",
                 self.source_nodes,
                 self.of_source_nodes,
                 plural(self.of_source_nodes)

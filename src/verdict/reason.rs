@@ -12,6 +12,8 @@ pub enum Reason {
     Unprovable,
     MatchesNothing,
     AddressUnknown,
+    IncompleteReach,
+    PoliciesAdmitMore,
     NotAttempted,
     ProbeFault,
     ProbeCpuStarved,
@@ -40,11 +42,13 @@ struct Entry {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::NotFinished,
         Self::Unprovable,
         Self::MatchesNothing,
         Self::AddressUnknown,
+        Self::IncompleteReach,
+        Self::PoliciesAdmitMore,
         Self::NotAttempted,
         Self::ProbeFault,
         Self::ProbeCpuStarved,
@@ -100,6 +104,16 @@ impl Reason {
                 code: "address-unknown",
                 meaning: "no address of the host is given, and policies of the source tell addresses apart",
                 remedy: "give the host's endpoint `ip:`, or run with `--resolve NAME=ADDRESS`",
+            },
+            Self::IncompleteReach => Entry {
+                code: "incomplete-reach",
+                meaning: "a pod or a kind of pod of the source or the target could not be tested",
+                remedy: "give the pods the same named port and the same address families, or make two endpoints",
+            },
+            Self::PoliciesAdmitMore => Entry {
+                code: "policies-admit-more",
+                meaning: "policies admit ports between the two that no line allows, and not every port can be tried",
+                remedy: "give the rule its `ports`, or allow the ports in a line",
             },
             Self::NotAttempted => Entry {
                 code: "not-attempted",

@@ -13,6 +13,7 @@ mod exit_codes;
 mod image;
 mod one_model;
 mod policies;
+mod readme;
 mod scripted;
 mod signals;
 mod sources;

@@ -34,8 +34,8 @@ fn is_untouched(coverage: &Coverage, rule: &str) -> bool {
 #[test]
 fn one_line_touches_only_its_pair_rules_and_pods() {
     let coverage = coverage_of("  expect:\n    - web -> api:8080 allowed\n");
-    // Three sources and four targets; no endpoint is a pair with itself.
-    assert_eq!((coverage.pairs.all, coverage.pairs.touched), (9, 1));
+    // Three sources of two pods each, and four targets.
+    assert_eq!((coverage.pairs.all, coverage.pairs.touched), (12, 1));
     assert!(
         coverage.pairs.left.contains(&"web -> postgres".to_owned()),
         "{:?}",
@@ -102,7 +102,7 @@ fn everything_else_touches_every_pair_that_has_a_port() {
             coverage.pairs.touched,
             coverage.pairs.left.len()
         ),
-        (9, 9, 0),
+        (12, 12, 0),
         "{:?}",
         coverage.pairs
     );

@@ -11,6 +11,7 @@ mod drafts;
 )]
 mod generate;
 mod hosts;
+mod nothing_dropped;
 mod plans;
 mod timelines;
 #[path = "../common/worlds.rs"]

@@ -275,7 +275,7 @@ fn everything_else_does_not_deny_an_allowed_name_by_address() {
         .filter(|check| check.expected == Expected::Denied);
     let denied: Vec<&str> = denied
         .map(|check| check.name.as_str())
-        .filter(|name| name.contains("pay"))
+        .filter(|name| name.contains("pay:443"))
         .collect();
     assert_eq!(
         denied,

@@ -71,13 +71,6 @@ impl Scene {
 
     /// Writes it all down, where people can run it by hand, and reads it.
     pub(crate) fn case(self, name: &str) -> Evaluation {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join("sabotage")
-            .join(name);
-        let manifests = folder.join("manifests");
-        std::fs::create_dir_all(&manifests).expect("a folder for the world");
-        std::fs::write(manifests.join("world.yaml"), self.manifests)
-            .expect("the manifests are written");
         let suite = format!(
             "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{ name: {name} }}\nspec:\n  \
              settings: {{ hold: 2s, timeout: 4s }}\n  endpoints:\n{}  expect:\n{}",
@@ -88,6 +81,18 @@ impl Scene {
             },
             self.lines
         );
+        self.case_of(name, &suite)
+    }
+
+    /// The same with a suite as it is written, in place of the scene's endpoints and lines.
+    pub(crate) fn case_of(self, name: &str, suite: &str) -> Evaluation {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join("sabotage")
+            .join(name);
+        let manifests = folder.join("manifests");
+        std::fs::create_dir_all(&manifests).expect("a folder for the world");
+        std::fs::write(manifests.join("world.yaml"), self.manifests)
+            .expect("the manifests are written");
         std::fs::write(folder.join("suite.yaml"), suite).expect("the suite is written");
         Evaluation::load(name, &folder, Turns::Halves)
     }

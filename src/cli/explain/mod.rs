@@ -104,10 +104,13 @@ fn why_no_flow(plan: &Plan) -> &str {
         .checks()
         .iter()
         .find_map(|check| match &check.provability {
-            Provability::MatchesNothing(what) | Provability::AddressUnknown(what) => {
-                Some(what.as_str())
-            }
-            Provability::Provable | Provability::Unprovable(_) => None,
+            Provability::MatchesNothing(what)
+            | Provability::AddressUnknown(what)
+            | Provability::Incomplete(what) => Some(what.as_str()),
+            Provability::Provable
+            | Provability::Unprovable(_)
+            | Provability::NothingReady(_)
+            | Provability::PoliciesAdmitMore(_) => None,
         });
     missing.unwrap_or("no packet can be sent between the two ends")
 }

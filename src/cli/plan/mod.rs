@@ -96,8 +96,12 @@ fn write_check(plan: &Plan, check: &Check, verbose: bool, out: &mut impl Write) 
     match &check.provability {
         Provability::Provable => {}
         Provability::Unprovable(why) => writeln!(out, "    can never be proven: {why}")?,
-        Provability::MatchesNothing(what) | Provability::AddressUnknown(what) => {
-            writeln!(out, "    {what}")?;
+        Provability::MatchesNothing(what)
+        | Provability::AddressUnknown(what)
+        | Provability::NothingReady(what)
+        | Provability::Incomplete(what)
+        | Provability::PoliciesAdmitMore(what) => {
+            writeln!(out, "    will not be proven: {what}")?;
         }
     }
 
@@ -190,7 +194,7 @@ fn write_totals(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<
     if unprovable > 0 {
         writeln!(
             out,
-            "\n{unprovable} of {} checks will be unproven whatever the network does",
+            "\n{unprovable} of {} checks will not be proven, whatever the network does",
             checks.len()
         )?;
     }

@@ -104,14 +104,14 @@ pub(super) fn line_groups(table: &mut Table<'_>) -> Vec<LineGroup> {
     groups
 }
 
-/// Sources and ports of a target, between different endpoints, to which policies give more than one
-/// answer, or none.
+/// Sources and ports of a target to which policies give more than one answer, or none: of every pair
+/// that `everythingElse` would include.
 fn ambiguous(
     table: &Table<'_>,
     target: EndpointIndex,
 ) -> Vec<(EndpointIndex, EndpointIndex, usize)> {
-    let sources =
-        (0..table.length()).filter(|source| *source != target && table.is_sender(*source));
+    let is_pair = |source: &usize| *source != target || !table.is_single(target);
+    let sources = (0..table.length()).filter(|source| is_pair(source) && table.is_sender(*source));
     let mut ambiguous = Vec::new();
     for source in sources {
         for (port, answer) in table.answers(source, target).iter().enumerate() {
@@ -138,10 +138,10 @@ fn lines(
         let allowed = ports_with(&answers, Expected::Allowed);
         let denied = ports_with(&answers, Expected::Denied);
         let by_itself = source == target || table.is_runner(source);
-        // Replicas, and the runner, have lines only where policies speak of them: no policy
-        // decides whether packets from outside get to a pod that no policy isolates.
+        // The runner has lines only where policies speak of them: no policy decides whether packets
+        // from outside get to a pod that no policy isolates.
         if (source == target && table.is_single(target))
-            || (by_itself && !isolates(table, source, target))
+            || (table.is_runner(source) && !isolates(table, source, target))
         {
             continue;
         }

@@ -11,6 +11,8 @@
 //! - A pair to which policies give more than one answer (the two address families, pods behind a
 //!   Service) is named in a comment and has no line; then the suite has no `everythingElse`, and
 //!   every deny has a separate line.
+//! - Where policies admit ports that nothing declares, and where a workload has no known port, the
+//!   drafted `everythingElse` has checks that are unproven, and says so when it is planned.
 //! - An address block is represented by one address in it.
 //! - Workloads that share their node's network have the node's identity, and are named in a
 //!   comment.

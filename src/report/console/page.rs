@@ -328,6 +328,7 @@ fn reach_of_proven(results: &[&CheckResult], pen: Pen) -> String {
 /// The shares of source nodes, target pods and target addresses, multiplied.
 fn share_reached(reach: &Reach) -> f64 {
     share(reach.source_nodes, reach.of_source_nodes)
+        * share(reach.source_kinds, reach.of_source_kinds)
         * share(reach.target_pods, reach.of_target_pods)
         * share(reach.target_addresses, reach.of_target_addresses)
 }

@@ -125,6 +125,7 @@ fn check(name: &str, expected: Expected, flow: FlowId) -> Check {
         scope: Scope {
             target_addresses: 0,
             source_nodes: 1,
+            source_kinds: 0,
             target_pods: 1,
         },
         provability: Provability::Provable,
@@ -192,6 +193,7 @@ impl Scene {
             ephemeral_probes: BTreeSet::new(),
             policy_delay_flows: BTreeMap::new(),
             pod_uids: BTreeMap::new(),
+            source_kinds: BTreeMap::new(),
             predicted: BTreeMap::new(),
             coverage: None,
             notes: vec![],

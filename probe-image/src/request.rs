@@ -4,7 +4,7 @@
 //! Every match over [`Request`] here names all kinds, so that the compiler lists what a new kind
 //! must answer.
 
-use crate::wire::{Http, Request, Stage, Tls, Transport};
+use crate::wire::{Http, Request, Stage, StopCause, Tls, Transport};
 use std::fmt;
 use std::time::Duration;
 
@@ -44,6 +44,31 @@ impl Request {
             | (Self::Payload { .. } | Self::Dns { .. }, Transport::Tcp) => Stage::FirstBytes,
             (Self::Tls(_), Transport::Tcp | Transport::Udp) => Stage::Tls,
             (Self::Http(_), Transport::Tcp | Transport::Udp) => Stage::Request,
+        }
+    }
+
+    /// The stage at which an attempt stops that is stopped by `how`, where nothing else is known:
+    /// an answer that is not what was asked for has the bytes of an answer before it.
+    ///
+    /// Both the probe and the test double take it from here.
+    pub fn stage_stopped_by(&self, transport: Transport, how: &StopCause) -> Stage {
+        let stages = self.stages(transport);
+        let first = stages.first().copied().unwrap_or(Stage::Connect);
+        match how {
+            StopCause::Silence | StopCause::Unfinished | StopCause::Error { .. } => first,
+            StopCause::Alert { .. } => Stage::Tls,
+            StopCause::Closed => stages
+                .into_iter()
+                .find(|stage| *stage > Stage::Connect)
+                .unwrap_or(Stage::FirstBytes),
+            StopCause::Rcode { .. } => Stage::Request,
+            StopCause::Garbled { .. } => match self {
+                Self::Connect { .. } | Self::Nonce | Self::Payload { .. } | Self::Dns { .. } => {
+                    Stage::Request
+                }
+                Self::Tls(_) | Self::Http(Http { tls: Some(_), .. }) => Stage::Tls,
+                Self::Http(Http { tls: None, .. }) => Stage::Request,
+            },
         }
     }
 

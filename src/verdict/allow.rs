@@ -2,7 +2,7 @@
 
 use super::allow_proof::AllowProof;
 use super::controls::Evaluation;
-use super::reading::{Block, Reading, Refusal, Success};
+use super::reading::{Block, Reading, Refusal, Signature, Success};
 use super::reason::Reason;
 use super::stability::Stability;
 use super::streak::{Outcome, Streak};
@@ -105,7 +105,8 @@ fn judge_blocked(
     let names_enforcer = stopped_at
         .block
         .as_ref()
-        .is_some_and(|block| block.signature.is_some());
+        .and_then(|block| block.signature)
+        .is_some_and(Signature::names_an_enforcer);
     let contrast = if names_enforcer {
         None
     } else {

@@ -13,13 +13,20 @@ pub fn read(flow: &Flow, status: Option<u16>, observation: &Observation) -> Read
         .iter()
         .any(|(stage, _)| *stage == flow.opens_at);
     if opened && let Some((last_passed, _)) = observation.passed.last() {
-        if let Some(block) = http_refusal(flow, status, observation) {
+        let refusal =
+            http_refusal(flow, status, observation).or_else(|| dns_refusal(flow, observation));
+        if let Some(block) = refusal {
             return Reading::Blocked(block);
         }
+        let is_dns_answer = dns_rcode(flow, observation).is_some();
         return Reading::Open(Success {
             tier: tier(flow, observation),
-            passed: *last_passed,
-            then: observation.stop.clone(),
+            passed: if is_dns_answer {
+                Stage::Request
+            } else {
+                *last_passed
+            },
+            then: observation.stop.clone().filter(|_| !is_dns_answer),
         });
     }
 
@@ -89,7 +96,7 @@ fn sender_of(how: &StopCause, target: IpAddr) -> Option<Sender> {
         | StopCause::Closed
         | StopCause::Alert { .. }
         | StopCause::Garbled { .. } => (None, false),
-        StopCause::Rcode { code: 5 } => (Some(Signature::DnsRefused), false),
+        StopCause::Rcode { code: REFUSED } => (Some(Signature::DnsRefused), false),
         StopCause::Rcode { .. } => (None, false),
         StopCause::Error {
             icmp: Some(icmp), ..
@@ -166,6 +173,40 @@ fn tier(flow: &Flow, observation: &Observation) -> AllowTier {
 
 fn names_a_server(request: &Request) -> bool {
     request.tls().is_some_and(|tls| tls.server_name.is_some())
+}
+
+/// The response code by which a name server refuses to answer (RFC 1035 section 4.1.1), and an
+/// enforcing proxy denies a name. Every other code is an answer about the name.
+const REFUSED: u16 = 5;
+
+/// The refusal in a DNS answer. It came after the bytes of an answer: only another source whose
+/// request was answered shows that the server would have answered.
+fn dns_refusal(flow: &Flow, observation: &Observation) -> Option<Block> {
+    if dns_rcode(flow, observation)? != REFUSED {
+        return None;
+    }
+    Some(Block {
+        passed: observation.passed.last().map(|(stage, _)| *stage),
+        stage: Stage::Request,
+        how: Refusal::Wire(StopCause::Rcode { code: REFUSED }),
+        signature: Some(Signature::DnsRefused),
+        by_target: false,
+    })
+}
+
+/// The response code of the answer to a flow's DNS request that has no record of the type asked
+/// for.
+fn dns_rcode(flow: &Flow, observation: &Observation) -> Option<u16> {
+    let Request::Dns { .. } = flow.to.request else {
+        return None;
+    };
+    match observation.stop.as_ref()? {
+        Stop {
+            stage: Stage::Request,
+            how: StopCause::Rcode { code },
+        } => Some(*code),
+        _ => None,
+    }
 }
 
 /// The refusal in an HTTP answer: a known deny signature, or another status than the line states.

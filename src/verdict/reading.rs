@@ -128,6 +128,21 @@ pub enum Signature {
 }
 
 impl Signature {
+    /// Whether it says by itself that packets were denied on the way. A name server may refuse for
+    /// reasons of its own, so there it takes another source that got an answer.
+    pub(super) fn names_an_enforcer(self) -> bool {
+        match self {
+            Self::IcmpProhibited
+            | Self::CiliumHttp
+            | Self::IstioAuthorization
+            | Self::IstioRegistryOnly
+            | Self::Linkerd
+            | Self::AzureFirewall
+            | Self::ApplicationGatewayWaf => true,
+            Self::DnsRefused => false,
+        }
+    }
+
     /// The enforcer's name in reports.
     pub fn enforcer(self) -> &'static str {
         match self {

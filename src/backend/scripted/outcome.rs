@@ -85,10 +85,9 @@ pub(super) fn attempt(flow: &Flow, span: &Span, target: &str) -> (AttemptResult,
         }
         Outcome::Silence => StopCause::Silence,
         Outcome::Reset => StopCause::Error {
-            errno: if stop_stage(flow, span) > Stage::Connect {
-                ECONNRESET
-            } else {
-                ECONNREFUSED
+            errno: match span.stage {
+                Some(stage) if stage > Stage::Connect => ECONNRESET,
+                Some(_) | None => ECONNREFUSED,
             },
             icmp: None,
         },
@@ -111,7 +110,7 @@ pub(super) fn attempt(flow: &Flow, span: &Span, target: &str) -> (AttemptResult,
         Outcome::Garbled { what } => StopCause::Garbled { what: what.clone() },
     };
 
-    let stage = stop_stage(flow, span);
+    let stage = stop_stage(flow, span, &how);
     let duration = match how {
         StopCause::Silence => deadline(flow, stage),
         _ => span.latency,
@@ -129,15 +128,13 @@ pub(super) fn attempt(flow: &Flow, span: &Span, target: &str) -> (AttemptResult,
     (AttemptResult::Observed(observation), duration)
 }
 
-/// The stage at which an attempt stops.
-fn stop_stage(flow: &Flow, span: &Span) -> Stage {
-    span.stage.unwrap_or_else(|| match &span.outcome {
-        Outcome::Alert { .. } => Stage::Tls,
-        Outcome::Rcode { .. } if matches!(flow.target, Target::Name { .. }) => Stage::Resolve,
-        _ => stages(flow)
-            .into_iter()
-            .find(|stage| *stage != Stage::Resolve)
-            .unwrap_or(Stage::Connect),
+/// The stage at which an attempt stops: the script's, or that at which the agent would stop.
+fn stop_stage(flow: &Flow, span: &Span, how: &StopCause) -> Stage {
+    span.stage.unwrap_or_else(|| match (&flow.target, how) {
+        (Target::Name { .. }, StopCause::Rcode { .. }) => Stage::Resolve,
+        (Target::Name { .. } | Target::Address(_), _) => {
+            flow.request.stage_stopped_by(flow.transport, how)
+        }
     })
 }
 

@@ -31,7 +31,7 @@ pub mod wire;
 
 pub use agent::probe_main;
 pub use plan_env::{PlanTooLarge, encode_plan, plan_digest};
-pub use probe::same_outcome;
+pub use probe::{expression_error, same_outcome};
 pub use responder::responder_main;
 
 /// Name and version of the agent, and version of its protocol.

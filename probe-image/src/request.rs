@@ -4,7 +4,7 @@
 //! Every match over [`Request`] here names all kinds, so that the compiler lists what a new kind
 //! must answer.
 
-use crate::wire::{Http, Request, Stage, StopCause, Tls, Transport};
+use crate::wire::{AnswerPattern, Http, Request, Stage, StopCause, Tls, Transport};
 use std::fmt;
 use std::time::Duration;
 
@@ -119,6 +119,22 @@ impl Request {
                 ..http.clone()
             })),
             Self::Connect { .. } | Self::Nonce | Self::Payload { .. } | Self::Dns { .. } => None,
+        }
+    }
+
+    /// The same request with another pattern to look for in an HTTP answer.
+    #[must_use]
+    pub fn with_pattern(&self, pattern: Option<AnswerPattern>) -> Self {
+        match self {
+            Self::Http(http) => Self::Http(Http {
+                pattern,
+                ..http.clone()
+            }),
+            Self::Connect { .. }
+            | Self::Nonce
+            | Self::Payload { .. }
+            | Self::Tls(_)
+            | Self::Dns { .. } => self.clone(),
         }
     }
 

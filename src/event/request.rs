@@ -28,6 +28,7 @@ mod tests {
             headers: Vec::new(),
             body: None,
             h2,
+            pattern: None,
         })
     }
 

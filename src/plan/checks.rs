@@ -248,7 +248,8 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
                     url,
                     &settings,
                     self.backend,
-                ),
+                )
+                .judged_by(&settings, line.expected),
                 port,
                 expected: line.expected,
                 line: Some(line),
@@ -404,7 +405,7 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
                 }
                 let (expected, place) = self
                     .expectations
-                    .entry((source.clone(), key.clone()))
+                    .entry((source.clone(), key.without_answer_rule()))
                     .or_insert_with(|| (spec.expected, spec.place.clone()));
                 if *expected != spec.expected {
                     contradiction = Some((source.clone(), target_kind.clone(), place.clone()));
@@ -473,7 +474,7 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
                 let is_in_a_line = from_everything_else
                     && self
                         .expectations
-                        .contains_key(&(source.clone(), key.clone()));
+                        .contains_key(&(source.clone(), key.without_answer_rule()));
                 if is_in_a_line || !self.addressing.can_connect(&source, &key, &target_kind) {
                     continue;
                 }
@@ -611,7 +612,7 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
                 pairs += 1;
                 if !self
                     .expectations
-                    .contains_key(&(source.clone(), key.clone()))
+                    .contains_key(&(source.clone(), key.without_answer_rule()))
                 {
                     return false;
                 }

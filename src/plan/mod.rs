@@ -39,7 +39,7 @@ pub use check_settings::{CheckSettings, MIN_DEADLINE};
 pub use composite::Composite;
 pub use coverage::{Coverage, Touched};
 pub use draft::{DraftError, draft};
-pub use flow::{Flow, Source, TargetKey, TargetKind, Waits};
+pub use flow::{AnswerRule, Flow, Source, TargetKey, TargetKind, Waits};
 pub use parts::PlanParts;
 pub use path::{Path, PathEnd, SourceControls};
 pub use policy_delay::shows_identity_towards;

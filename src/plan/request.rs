@@ -1,11 +1,11 @@
 //! The request that a check sends: chosen by its line, its port and the backend.
 
-use super::BackendKind;
 use super::endpoints::{EndpointKind, ResolvedEndpoint, ResolvedPort};
 use super::transport::wire_transport;
+use super::{AnswerRule, BackendKind};
 use crate::model::Transport;
-use crate::suite::{PortRef, RequiredTier, Scheme, Settings, Url};
-use crate::wire::{self, Http, Request, Stage, Tls};
+use crate::suite::{Expected, PortRef, RequiredTier, Scheme, Settings, Url};
+use crate::wire::{self, AnswerPattern, Http, Request, Stage, Tls};
 use std::net::{IpAddr, SocketAddr};
 
 /// A request, before the address is known.
@@ -20,6 +20,8 @@ pub(super) struct RequestSpec {
     pub(super) required_tier: RequiredTier,
     /// How the check's name shows the target, where that is not NAME:PORT.
     pub(super) label: Option<String>,
+    /// What an answer counts as.
+    pub(super) answer_rule: AnswerRule,
     /// Whether it may be sent only once.
     pub(super) once: bool,
     /// Why no answer could prove anything.
@@ -35,8 +37,43 @@ impl RequestSpec {
             authority_port: None,
             required_tier,
             label: None,
+            answer_rule: AnswerRule::Any,
             once: false,
             unprovable: None,
+        }
+    }
+
+    /// The same with what the settings of a line say of the answer: what opens an allowed line, and
+    /// what refuses a denied one.
+    #[must_use]
+    pub(super) fn judged_by(self, settings: &Settings, expected: Expected) -> Self {
+        // Only the request of a URL has settings about its answer.
+        if self.label.is_none() || self.request.http().is_none() {
+            return self;
+        }
+
+        let (pattern, answer_rule) = match (expected, &settings.refusal) {
+            (Expected::Allowed, _) if !settings.status.is_empty() => (
+                AnswerPattern {
+                    status: settings.status.clone(),
+                    ..AnswerPattern::default()
+                },
+                AnswerRule::MatchOpens,
+            ),
+            (Expected::Denied, Some(refusal)) => (
+                AnswerPattern {
+                    status: refusal.status.clone(),
+                    headers: refusal.headers.clone(),
+                    body: refusal.body.clone(),
+                },
+                AnswerRule::MatchRefuses,
+            ),
+            (Expected::Allowed, _) | (Expected::Denied, None) => return self,
+        };
+        Self {
+            request: self.request.with_pattern(Some(pattern)),
+            answer_rule,
+            ..self
         }
     }
 
@@ -115,6 +152,7 @@ fn by_port(
                 headers: settings.headers.clone(),
                 body: None,
                 h2: false,
+                pattern: None,
             });
             RequestSpec {
                 authority_port: host.is_none().then_some(80),
@@ -210,6 +248,7 @@ fn http(
         headers: settings.headers.clone(),
         body: settings.body.clone(),
         h2: false,
+        pattern: None,
     })
 }
 

@@ -5,8 +5,12 @@ use super::{PortItem, PortRef};
 use crate::model::{
     EndpointName, HostName, Port, Transport, WorkloadKind, WorkloadRef, parse_duration,
 };
+use regex_lite::RegexBuilder;
 use serde_json::{Value as Json, json};
 use std::net::IpAddr;
+
+/// Maximum size of a compiled expression, bytes, as in the probe.
+const MAX_EXPRESSION: usize = 64 * 1024;
 
 /// The form of a scalar.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +53,8 @@ pub(super) enum Form {
     ServerName,
     /// A payload: text, or bytes in hexadecimal after `0x`.
     Payload,
+    /// A regular expression, for the answer of a target.
+    Expression,
 }
 
 /// Why a text does not have the required form.
@@ -171,6 +177,7 @@ impl Form {
                 },
             ),
             Self::Payload => parse_payload(text).map(drop),
+            Self::Expression => check_expression(text),
         }
     }
 
@@ -200,6 +207,7 @@ impl Form {
             | Self::HeaderValue
             | Self::ServerName
             | Self::Payload => "a text",
+            Self::Expression => "a regular expression",
         }
     }
 
@@ -212,7 +220,7 @@ impl Form {
             Self::Text | Self::HeaderValue | Self::Payload => {
                 json!({"type": ["string", "number", "boolean"]})
             }
-            Self::NonEmptyText => scalar_schema("\\S"),
+            Self::NonEmptyText | Self::Expression => scalar_schema("\\S"),
             Self::Line => string_schema(LINE_PATTERN),
             Self::Name => string_schema(NAME_PATTERN),
             Self::Reference => string_schema("^[^\\s,]+$"),
@@ -280,6 +288,18 @@ fn check_host(text: &str) -> Result<(), FormatError> {
         FormatError::new(error.to_string())
             .with_help("a host has a dot, and neither scheme nor port: payments.example")
     })
+}
+
+/// Checks a regular expression as the probe reads it. An empty one would match every answer.
+fn check_expression(text: &str) -> Result<(), FormatError> {
+    if text.trim().is_empty() {
+        return Err(FormatError::new("an empty expression matches everything"));
+    }
+    RegexBuilder::new(text)
+        .size_limit(MAX_EXPRESSION)
+        .build()
+        .map(drop)
+        .map_err(|error| text_error(text, &format!("is not a regular expression: {error}")))
 }
 
 fn is_id(text: &str) -> bool {

@@ -29,6 +29,8 @@ pub(super) enum Shape {
     Scalar(Form),
     /// A list of at least one item.
     List(&'static Shape),
+    /// One item, or a list of at least one.
+    OneOrMore(&'static Shape),
     /// A mapping with keys of one form.
     Map(Form, &'static Shape),
     /// A mapping with known keys.
@@ -224,6 +226,33 @@ const RECORDS: &[&str] = &[
     "A", "AAAA", "CAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT",
 ];
 
+const STATUS: Shape = Shape::OneOrMore(&Shape::Scalar(Form::Integer(100, 599)));
+
+/// `refusal`.
+pub(super) static REFUSAL: Table = Table {
+    what: "a refusal",
+    fields: &[
+        optional(
+            "status",
+            STATUS,
+            "the status of a refusal, or several",
+            "[401, 403]",
+        ),
+        optional(
+            "header",
+            Shape::Map(Form::HeaderName, &Shape::Scalar(Form::Expression)),
+            "headers of a refusal, each with a regular expression for its value",
+            "{ X-Denied-By: edge }",
+        ),
+        optional(
+            "body",
+            Shape::Scalar(Form::Expression),
+            "a regular expression that the body of a refusal matches",
+            "(?i)not allowed",
+        ),
+    ],
+};
+
 macro_rules! with_settings {
     ($($field:expr,)*) => {
         &[
@@ -239,7 +268,8 @@ macro_rules! with_settings {
             optional("control", Shape::Scalar(Form::Reference), "an endpoint, or runner, that is known to reach the target", "runner"),
             optional("method", Shape::Scalar(Form::Method), "the request's method", "POST"),
             optional("headers", Shape::Map(Form::HeaderName, &Shape::Scalar(Form::HeaderValue)), "the request's headers", "{ X-Request-Id: probe }"),
-            optional("status", Shape::Scalar(Form::Integer(100, 599)), "the status that counts as allowed", "404"),
+            optional("status", STATUS, "on an allowed line, the status that counts as allowed, or several", "404"),
+            optional("refusal", Shape::Object(&REFUSAL), "on a denied line, how its enforcer says no by HTTP, beside the known ways", "{ status: [401, 403] }"),
             optional("body", Shape::Scalar(Form::Text), "the request's body", "'{}'"),
             optional("serverName", Shape::Scalar(Form::ServerName), "the server name in the TLS handshake", "payments.example"),
             optional("alpn", Shape::List(&Shape::Scalar(Form::NonEmptyText)), "the protocols offered in the TLS handshake", "[h2, http/1.1]"),

@@ -311,8 +311,10 @@ pub struct Settings {
     pub control: Option<EndpointId>,
     pub method: Option<String>,
     pub headers: Vec<(String, String)>,
-    /// The status that counts as allowed.
-    pub status: Option<u16>,
+    /// The statuses that count as allowed, on allowed lines; any where there is none.
+    pub status: Vec<u16>,
+    /// How the enforcer says no, on denied lines.
+    pub refusal: Option<Refusal>,
     pub body: Option<String>,
     /// TLS server name.
     pub server_name: Option<String>,
@@ -348,7 +350,12 @@ impl Settings {
             } else {
                 line.headers
             },
-            status: line.status.or(suite.status),
+            status: if line.status.is_empty() {
+                suite.status
+            } else {
+                line.status
+            },
+            refusal: line.refusal.or(suite.refusal),
             body: line.body.or(suite.body),
             server_name: line.server_name.or(suite.server_name),
             alpn: if line.alpn.is_empty() {
@@ -362,6 +369,17 @@ impl Settings {
             spread: line.spread.or(suite.spread),
         }
     }
+}
+
+/// How an enforcer says no by HTTP: all parts that are given must match.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// One of these statuses; any where there is none.
+    pub status: Vec<u16>,
+    /// Headers by name, each with a regular expression for its value.
+    pub headers: Vec<(String, String)>,
+    /// A regular expression that is found in the body.
+    pub body: Option<String>,
 }
 
 /// The tier that a line requires.

@@ -89,6 +89,9 @@ fn shape(shape_of_node: &Shape) -> Json {
     match shape_of_node {
         Shape::Scalar(form) => form.schema(),
         Shape::List(item) => json!({"type": "array", "minItems": 1, "items": shape(item)}),
+        Shape::OneOrMore(item) => {
+            json!({"anyOf": [shape(item), {"type": "array", "minItems": 1, "items": shape(item)}]})
+        }
         Shape::Map(key, value) => {
             json!({"type": "object", "propertyNames": key.schema(), "additionalProperties": shape(value)})
         }

@@ -7,11 +7,11 @@ use super::names::{Names, can_send};
 use super::position::ScalarText;
 use super::shape::text;
 use super::{
-    EndpointId, Expected, Mechanism, RequiredTier, Settings, Spread, Subject, TargetItem,
+    EndpointId, Expected, Mechanism, Refusal, RequiredTier, Settings, Spread, Subject, TargetItem,
     TargetWhat,
 };
 use crate::model::parse_duration;
-use crate::source::{Diagnostic, Diagnostics, Node, Sources, Span};
+use crate::source::{Diagnostic, Diagnostics, Key, Node, Sources, Span};
 use std::time::Duration;
 
 /// Decodes the settings of a mapping. Leaves out values of the wrong form, which `shape` reported.
@@ -24,6 +24,7 @@ pub(super) fn decode(
     let mut settings = Settings::default();
     for entry in node.as_mapping().unwrap_or_default() {
         let value = &entry.value;
+        diagnostics.extend(empty_refusal(&entry.key, value));
         if entry.key.text == "control" {
             settings.control = control(value, sources, diagnostics, names);
         } else {
@@ -53,7 +54,8 @@ fn set(settings: &mut Settings, key: &str, value: &Node) -> bool {
                 .filter_map(|entry| Some((entry.key.text.clone(), owned_text(&entry.value)?)))
                 .collect();
         }
-        "status" => settings.status = text(value).and_then(|text| text.parse().ok()),
+        "status" => settings.status = numbers(value),
+        "refusal" => settings.refusal = refusal(value),
         "body" => settings.body = owned_text(value),
         "serverName" => settings.server_name = owned_text(value),
         "alpn" => settings.alpn = texts(value),
@@ -80,6 +82,44 @@ fn texts(node: &Node) -> Vec<String> {
         .iter()
         .filter_map(owned_text)
         .collect()
+}
+
+/// The numbers of a scalar or a list.
+fn numbers(node: &Node) -> Vec<u16> {
+    node.as_sequence()
+        .unwrap_or(std::slice::from_ref(node))
+        .iter()
+        .filter_map(|item| text(item)?.parse().ok())
+        .collect()
+}
+
+/// Decodes `refusal:`; `None` where it says nothing, which [`empty_refusal`] reports.
+fn refusal(node: &Node) -> Option<Refusal> {
+    let refusal = Refusal {
+        status: node.get("status").map(numbers).unwrap_or_default(),
+        headers: node
+            .get("header")
+            .and_then(Node::as_mapping)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|entry| Some((entry.key.text.clone(), owned_text(&entry.value)?)))
+            .collect(),
+        body: node.get("body").and_then(owned_text),
+    };
+    (refusal != Refusal::default()).then_some(refusal)
+}
+
+/// The error of a `refusal:` that describes nothing: every answer would match it.
+fn empty_refusal(key: &Key, value: &Node) -> Option<Diagnostic> {
+    let is_empty = value.as_mapping().is_some_and(|entries| {
+        entries
+            .iter()
+            .all(|entry| entry.value.as_mapping().is_some_and(<[_]>::is_empty))
+    });
+    (key.text == "refusal" && is_empty).then(|| {
+        Diagnostic::error(key.span, "refusal describes no answer")
+            .with_help("say how the enforcer answers: refusal: { status: 403 }")
+    })
 }
 
 /// Decodes the endpoint of `control:`, which must be able to send.
@@ -159,8 +199,12 @@ pub(super) fn without_effect(
     for entry in node.as_mapping().unwrap_or_default() {
         let key = entry.key.text.as_str();
         let tier = text(&entry.value).filter(|_| key == "tier");
+        if let Some(diagnostic) = answer_of_the_other_kind(&entry.key, expected) {
+            diagnostics.push(diagnostic);
+            continue;
+        }
         let needs = match key {
-            "method" | "headers" | "status" | "body" | "repeat" if !has_http => {
+            "method" | "headers" | "status" | "refusal" | "body" | "repeat" if !has_http => {
                 Some("an http or https target")
             }
             "record" if !has_dns => Some("a dns target"),
@@ -192,6 +236,22 @@ pub(super) fn without_effect(
         }
     }
     diagnostics
+}
+
+/// The error of `status` on a denied line, or of `refusal` on an allowed one.
+fn answer_of_the_other_kind(key: &Key, expected: Expected) -> Option<Diagnostic> {
+    let (message, help) = match (key.text.as_str(), expected) {
+        ("status", Expected::Denied) => (
+            "status says what an allowed line is answered",
+            "say how the enforcer refuses a denied one: refusal: { status: 403 }",
+        ),
+        ("refusal", Expected::Allowed) => (
+            "refusal says how a denied line is refused",
+            "say what an allowed line is answered: status: 200",
+        ),
+        _ => return None,
+    };
+    Some(Diagnostic::error(key.span, message).with_help(help))
 }
 
 #[cfg(test)]

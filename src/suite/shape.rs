@@ -52,6 +52,10 @@ impl ShapeCheck<'_> {
         match shape {
             Shape::Scalar(form) => self.scalar(node, *form, key, at),
             Shape::List(item) => self.list(node, item, key, at),
+            Shape::OneOrMore(item) => match &node.value {
+                Value::Sequence(_) => self.list(node, item, key, at),
+                Value::Scalar(_) | Value::Mapping(_) => self.node(node, item, key, at),
+            },
             Shape::Map(form, value) => self.map(node, *form, value, key, at),
             Shape::Object(table) => self.object(node, table, key, at),
             Shape::Line => self.line(node),

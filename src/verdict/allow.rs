@@ -140,7 +140,12 @@ fn contrast_and_source(
             Reason::NameDidNotResolve,
             "neither the source nor a control could resolve the name",
         ),
-        Stage::Connect | Stage::FirstBytes | Stage::Tls | Stage::Request => Unproven::for_now(
+        Stage::Request => Unproven::for_now(
+            id,
+            Reason::TargetUnreachable,
+            "no other source got the answer that the line expects",
+        ),
+        Stage::Connect | Stage::FirstBytes | Stage::Tls => Unproven::for_now(
             id,
             Reason::TargetUnreachable,
             "no other source reached the target",

@@ -2,8 +2,8 @@
 
 use super::script::Span;
 use crate::wire::{
-    Answer, DnsFacts, FaultReason, Flow, HttpFacts, Icmp, Linger, Observation, Request, Stage,
-    Stop, StopCause, Target, TlsFacts, Transport,
+    Answer, AnswerPattern, DnsFacts, FaultReason, Flow, Http, HttpDenial, HttpFacts, Icmp, Linger,
+    Observation, Request, Stage, Stop, StopCause, Target, TlsFacts, Transport,
 };
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -53,14 +53,12 @@ pub(super) enum Outcome {
     /// An HTTP response with this status arrives.
     Status {
         code: u16,
+        /// The known denial that it is.
         #[serde(default)]
-        body: String,
-        /// `server` header.
+        denial: Option<HttpDenial>,
+        /// Whether it has the headers and the body of the request's pattern.
         #[serde(default)]
-        server: Option<String>,
-        /// Names of headers that enforcement layers set.
-        #[serde(default)]
-        marks: Vec<String>,
+        matches: bool,
     },
     /// All stages are passed with a certificate that is not trusted.
     Untrusted,
@@ -214,14 +212,15 @@ fn add_facts(flow: &Flow, outcome: &Outcome, name: &str, observation: &mut Obser
                 let facts = tls_facts(tls.server_name.as_deref(), outcome, name);
                 observation.tls = Some(Box::new(facts));
             }
-            observation.http = Some(Box::new(http_facts(outcome)));
+            observation.http = Some(Box::new(http_facts(http, outcome)));
         }
-        Request::Dns { name, record } => {
+        Request::Dns { name, .. } => {
             observation.dns = Some(Box::new(DnsFacts {
                 server: None,
                 name: name.clone(),
                 rcode: Some(0),
-                records: vec![format!("{name} {record} 10.0.0.1")],
+                addresses: vec![[10, 0, 0, 1].into()],
+                records: 1,
             }));
         }
     }
@@ -242,24 +241,33 @@ fn tls_facts(server_name: Option<&str>, outcome: &Outcome, name: &str) -> TlsFac
     }
 }
 
-fn http_facts(outcome: &Outcome) -> HttpFacts {
-    let (status, body, server, marks) = match outcome {
+fn http_facts(http: &Http, outcome: &Outcome) -> HttpFacts {
+    let (status, denial, matches) = match outcome {
         Outcome::Status {
             code,
-            body,
-            server,
-            marks,
-        } => (*code, body.clone(), server.clone(), marks.clone()),
-        _ => (200, "ok".to_owned(), None, Vec::new()),
+            denial,
+            matches,
+        } => (*code, *denial, *matches),
+        _ => (200, None, false),
     };
     HttpFacts {
         version: "HTTP/1.1".into(),
         status,
-        server,
-        location: None,
-        marks,
-        body_bytes: body.len() as u64,
-        body_start: body,
-        body_sha256: "00".repeat(32),
+        denial,
+        matched: http
+            .pattern
+            .as_ref()
+            .map(|pattern| has_status(pattern, status) && (matches || !has_texts(pattern))),
+        body_bytes: 2,
+        body_digest: "00".repeat(8),
     }
+}
+
+fn has_status(pattern: &AnswerPattern, status: u16) -> bool {
+    pattern.status.is_empty() || pattern.status.contains(&status)
+}
+
+/// Whether a pattern has more than a status.
+fn has_texts(pattern: &AnswerPattern) -> bool {
+    !pattern.headers.is_empty() || pattern.body.is_some()
 }

@@ -173,7 +173,7 @@ fn every_key_is_read() {
             ("Accept".to_owned(), "text/html".to_owned())
         ]
     );
-    assert_eq!(settings.status, Some(204));
+    assert_eq!(settings.status, [204]);
     assert_eq!(settings.body.as_deref(), Some("1.10"));
     assert_eq!(settings.server_name.as_deref(), Some("bank.example"));
     assert_eq!(settings.alpn, ["h2", "http/1.1"]);
@@ -199,11 +199,11 @@ fn every_key_is_read() {
     let pay = line(&suite, 3);
     assert_eq!(
         (
-            pay.settings.status,
+            pay.settings.status.as_slice(),
             pay.settings.repeat,
             pay.settings.required_tier
         ),
-        (Some(200), Some(false), Some(RequiredTier::A2))
+        (&[200][..], Some(false), Some(RequiredTier::A2))
     );
     let scrape = line(&suite, 4);
     assert_eq!(

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::model::{Family, ObjectRef};
 use crate::plan::{
-    BackendKind, Check, CheckSettings, Flow, FlowId, LineRef, Path, PathEnd, Plan, PlanParts,
-    ProbeId, Provability, Scope, Source, SourceControls, TargetKey, TargetKind, Waits,
+    AnswerRule, BackendKind, Check, CheckSettings, Flow, FlowId, LineRef, Path, PathEnd, Plan,
+    PlanParts, ProbeId, Provability, Scope, Source, SourceControls, TargetKey, TargetKind, Waits,
 };
 use crate::suite::{Expected, Mechanism, RequiredTier, Settings};
 use crate::wire::{FaultReason, Linger, Observation, Request, Stage, Stop, StopCause, Transport};
@@ -86,6 +86,7 @@ fn key(address: &str, port: u16) -> TargetKey {
         port,
         transport: Transport::Tcp,
         request: Request::Nonce,
+        answer_rule: AnswerRule::Any,
         once: false,
     }
 }

@@ -12,6 +12,7 @@ fn http(method: &str) -> Request {
         headers: vec![],
         body: None,
         h2: false,
+        pattern: None,
     })
 }
 
@@ -166,7 +167,7 @@ fn after_handshake(flow: &Flow, linger: Linger) -> Reading {
         linger: Some(linger),
         ..Observation::default()
     };
-    read(flow, None, &observation)
+    read(flow, &observation)
 }
 
 #[test]

@@ -4,12 +4,23 @@
 //! Every match over [`Request`] here names all kinds, so that the compiler lists what a new kind
 //! must answer.
 
-use crate::wire::{AnswerPattern, Http, Request, Stage, StopCause, Tls, Transport};
+use crate::wire::{
+    AnswerPattern, Http, Plan, Request, RequestText, Stage, StopCause, Tls, Transport,
+};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 /// The most characters of a payload that [`Request`]'s words show.
 const SHOWN: usize = 32;
+
+impl Plan {
+    /// The names of the secrets that its requests need.
+    pub fn secret_names(&self) -> BTreeSet<&str> {
+        let requests = self.flows.iter().map(|flow| &flow.request);
+        requests.flat_map(Request::secret_names).collect()
+    }
+}
 
 impl Request {
     /// The stages of an attempt after name resolution, in the order in which they are passed.
@@ -122,6 +133,17 @@ impl Request {
         }
     }
 
+    /// The names of the secrets in it.
+    pub fn secret_names(&self) -> impl Iterator<Item = &str> {
+        let headers = self.http().map_or(&[][..], |http| http.headers.as_slice());
+        let body = self.http().and_then(|http| http.body.as_ref());
+        let texts = headers.iter().map(|(_, value)| value).chain(body);
+        texts.filter_map(|text| match text {
+            RequestText::Plain(_) => None,
+            RequestText::Secret { secret } => Some(secret.as_str()),
+        })
+    }
+
     /// The same request with another pattern to look for in an HTTP answer.
     #[must_use]
     pub fn with_pattern(&self, pattern: Option<AnswerPattern>) -> Self {
@@ -211,13 +233,26 @@ impl fmt::Display for Request {
                 if http.h2 {
                     f.write_str(" by HTTP/2")?;
                 }
-                match &http.tls {
-                    Some(tls) => write!(f, " over TLS{}", tls_words(tls)),
-                    None => Ok(()),
+                if let Some(tls) = &http.tls {
+                    write!(f, " over TLS{}", tls_words(tls))?;
                 }
+                fmt_secrets(http, f)
             }
             Self::Dns { name, record } => write!(f, "the {record} records of {name}"),
         }
+    }
+}
+
+/// The headers and the body that are secrets, by their names.
+fn fmt_secrets(http: &Http, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (name, value) in &http.headers {
+        if let RequestText::Secret { secret } = value {
+            write!(f, ", {name} fromEnv {secret}")?;
+        }
+    }
+    match &http.body {
+        Some(RequestText::Secret { secret }) => write!(f, ", body fromEnv {secret}"),
+        Some(RequestText::Plain(_)) | None => Ok(()),
     }
 }
 

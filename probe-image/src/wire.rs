@@ -157,14 +157,33 @@ pub struct Http {
     /// Value of the `Host` header or `:authority`.
     pub authority: String,
     /// Further headers.
-    pub headers: Vec<(String, String)>,
-    pub body: Option<String>,
+    pub headers: Vec<(String, RequestText)>,
+    pub body: Option<RequestText>,
     /// Whether to use HTTP/2 with prior knowledge where TLS does not negotiate a protocol.
     pub h2: bool,
     /// What to look for in the answer. The probe reports only whether it is there
     /// ([`HttpFacts::matched`]), and does not know what that means.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<AnswerPattern>,
+}
+
+/// A text of a request.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RequestText {
+    /// The text itself.
+    Plain(String),
+    /// A text that is no part of the plan and comes beside it.
+    Secret {
+        /// Its name.
+        secret: String,
+    },
+}
+
+impl From<&str> for RequestText {
+    fn from(text: &str) -> Self {
+        Self::Plain(text.to_owned())
+    }
 }
 
 /// What an HTTP answer may look like: all parts that are given must match.

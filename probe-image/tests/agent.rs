@@ -282,7 +282,7 @@ fn answer_with_another_nonce_is_reported_as_such() {
         unreachable!("{observations:?}")
     };
     assert!(
-        what.starts_with("not our responder: 24 bytes, SHA-256 ") && !what.contains("SSH"),
+        what.starts_with("not our responder: 22 bytes, SHA-256 ") && !what.contains("SSH"),
         "{what}"
     );
     assert_eq!(

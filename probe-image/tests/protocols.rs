@@ -13,9 +13,10 @@ use std::io::{Read, Write};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use watertight_probe::responder::control::{Behaviour, Certificate, Reply};
 use watertight_probe::wire::{
-    AnswerPattern, ByeReason, Flow, Http, HttpDenial, Observation, Request, Stage, StopCause, Tls,
-    TlsFacts, Transport,
+    AnswerPattern, ByeReason, Flow, Http, HttpDenial, Observation, Request, RequestText, Stage,
+    StopCause, Tls, TlsFacts, Transport,
 };
+use watertight_probe::{SECRETS_ON_STDIN, encode_plan, secrets_line};
 
 fn https(id: u32, port: u16, alpn: &[&str]) -> Flow {
     let tls = Some(Tls {
@@ -286,6 +287,48 @@ fn request_has_the_id_of_the_run_and_the_headers_of_the_plan() {
     }
     let http = observations[&1].http.as_ref().unwrap();
     assert_eq!((http.status, http.matched), (204, None));
+}
+
+#[test]
+fn secrets_on_stdin_reach_the_server_and_no_line() {
+    const SECRET: &str = "Bearer hunter2";
+    let (sender, request_text) = std::sync::mpsc::channel();
+    let port =
+        server(move |mut stream| {
+            let mut buffer = [0; 4096];
+            let n = stream.read(&mut buffer).unwrap();
+            let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
+            // A server that returns what it was sent.
+            drop(stream.write_all(
+                format!("HTTP/1.1 401 {SECRET}\r\nx: {SECRET}\r\n\r\n{text}").as_bytes(),
+            ));
+            sender.send(text).unwrap();
+        });
+    let secret = |name: &str| RequestText::Secret {
+        secret: name.into(),
+    };
+    let mut flow = http(1, port);
+    let Request::Http(request) = &mut flow.request else {
+        unreachable!()
+    };
+    request.headers = vec![("Authorization".into(), secret("TOKEN"))];
+    request.body = Some(secret("BODY"));
+
+    let mut environment = encode_plan(&plan(vec![flow])).unwrap();
+    environment.push((SECRETS_ON_STDIN.to_owned(), "1".to_owned()));
+    let mut probe = Probe::start_with(environment, &[]);
+    let line = secrets_line([("TOKEN", SECRET), ("BODY", "hunter3")]);
+    let stdin = probe.stdin.as_mut().unwrap();
+    stdin.write_all(line.as_bytes()).unwrap();
+    probe.bye();
+    let text = request_text.recv().unwrap();
+    assert!(
+        text.contains(&format!("authorization: {SECRET}")) && text.ends_with("hunter3"),
+        "{text}"
+    );
+    let written = serde_json::to_string(&probe.read).unwrap();
+    assert!(written.contains("401"), "{written}");
+    assert!(!written.contains("hunter"), "{written}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod checks;
 mod composite;
 mod controls;
 mod coverage;
+mod credentials;
 mod draft;
 mod endpoints;
 mod flow;

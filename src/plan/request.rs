@@ -4,7 +4,7 @@ use super::endpoints::{EndpointKind, ResolvedEndpoint, ResolvedPort};
 use super::transport::wire_transport;
 use super::{AnswerRule, BackendKind};
 use crate::model::Transport;
-use crate::suite::{Expected, PortRef, RequiredTier, Scheme, Settings, Url};
+use crate::suite::{Expected, PortRef, RequestText, RequiredTier, Scheme, Settings, Url};
 use crate::wire::{self, AnswerPattern, Http, Request, Stage, Tls};
 use std::net::{IpAddr, SocketAddr};
 
@@ -149,7 +149,7 @@ fn by_port(
                 method: "GET".into(),
                 path: "/".into(),
                 authority: host.clone().unwrap_or_default(),
-                headers: settings.headers.clone(),
+                headers: headers(settings),
                 body: None,
                 h2: false,
                 pattern: None,
@@ -245,11 +245,28 @@ fn http(
         method: url.method.clone(),
         path,
         authority,
-        headers: settings.headers.clone(),
-        body: settings.body.clone(),
+        headers: headers(settings),
+        body: settings.body.as_ref().map(request_text),
         h2: false,
         pattern: None,
     })
+}
+
+fn headers(settings: &Settings) -> Vec<(String, wire::RequestText)> {
+    let headers = settings.headers.iter();
+    headers
+        .map(|(name, value)| (name.clone(), request_text(value)))
+        .collect()
+}
+
+/// A text as the plan has it: what comes from the environment only by its name.
+fn request_text(text: &RequestText) -> wire::RequestText {
+    match text {
+        RequestText::Literal(text) => wire::RequestText::Plain(text.clone()),
+        RequestText::FromEnv { variable, value: _ } => wire::RequestText::Secret {
+            secret: variable.clone(),
+        },
+    }
 }
 
 fn tls(target: &ResolvedEndpoint<'_>, settings: &Settings) -> Tls {

@@ -5,10 +5,11 @@ use super::builder::Builder;
 use super::checks::SuiteExpander;
 use super::controls;
 use super::coverage::coverage;
+use super::credentials;
 use super::notes::source_modes;
 use super::predict::{self, Predictions};
 use super::sweep;
-use super::{BackendProperties, Check, Plan, Provability, SuiteRef};
+use super::{BackendKind, BackendProperties, Check, Plan, Provability, SuiteRef};
 use crate::inventory::Inventory;
 use crate::model::ObjectRef;
 use crate::source::Place;
@@ -85,6 +86,10 @@ pub fn resolve(
         });
         builder.notes.extend(source_modes(suite));
         builder.ephemeral.extend(addressing.sent_from_within(suite));
+        match backend.kind {
+            BackendKind::Cluster => diagnostics.extend(credentials::in_the_clear(suite)),
+            BackendKind::Lab => {}
+        }
         diagnostics.extend(
             SuiteExpander::new(
                 index,

@@ -55,6 +55,8 @@ pub(super) enum Form {
     Payload,
     /// A regular expression, for the answer of a target.
     Expression,
+    /// The name of a variable of the environment.
+    Variable,
 }
 
 /// Why a text does not have the required form.
@@ -178,6 +180,12 @@ impl Form {
             ),
             Self::Payload => parse_payload(text).map(drop),
             Self::Expression => check_expression(text),
+            Self::Variable => ensure(is_variable(text), || {
+                text_error(
+                    text,
+                    "is not the name of a variable: letters, digits and '_', not starting with a digit",
+                )
+            }),
         }
     }
 
@@ -208,6 +216,7 @@ impl Form {
             | Self::ServerName
             | Self::Payload => "a text",
             Self::Expression => "a regular expression",
+            Self::Variable => "the name of a variable",
         }
     }
 
@@ -257,6 +266,7 @@ impl Form {
             Self::Method => string_schema("^[A-Z]+$"),
             Self::HeaderName => string_schema("^[!#$%&'*+.^_`|~A-Za-z0-9-]+$"),
             Self::ServerName => string_schema("^[A-Za-z0-9_.-]+$"),
+            Self::Variable => string_schema("^[A-Za-z_][A-Za-z0-9_]*$"),
         }
     }
 }
@@ -300,6 +310,14 @@ fn check_expression(text: &str) -> Result<(), FormatError> {
         .build()
         .map(drop)
         .map_err(|error| text_error(text, &format!("is not a regular expression: {error}")))
+}
+
+/// Whether a text is the name of a variable (POSIX.1-2024, section 3.216), at most as long as a key
+/// of a Secret may be.
+fn is_variable(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && text.len() <= 253
 }
 
 fn is_id(text: &str) -> bool {

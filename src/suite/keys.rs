@@ -35,6 +35,8 @@ pub(super) enum Shape {
     Map(Form, &'static Shape),
     /// A mapping with known keys.
     Object(&'static Table),
+    /// A text, or a mapping that says where the text comes from.
+    TextOr(Form, &'static Table),
     /// An entry of `expect`: a line, or its long form.
     Line,
 }
@@ -228,6 +230,17 @@ const RECORDS: &[&str] = &[
 
 const STATUS: Shape = Shape::OneOrMore(&Shape::Scalar(Form::Integer(100, 599)));
 
+/// A text from the environment.
+pub(super) static FROM_ENV: Table = Table {
+    what: "a text from the environment",
+    fields: &[required(
+        "fromEnv",
+        Shape::Scalar(Form::Variable),
+        "the variable of watertight's own environment that holds the text",
+        "API_TOKEN",
+    )],
+};
+
 /// `refusal`.
 pub(super) static REFUSAL: Table = Table {
     what: "a refusal",
@@ -267,10 +280,10 @@ macro_rules! with_settings {
             optional("mechanism", Shape::Scalar(Form::OneOf(Mechanism::NAMES)), "the deny must be of this kind", "drop"),
             optional("control", Shape::Scalar(Form::Reference), "an endpoint, or runner, that is known to reach the target", "runner"),
             optional("method", Shape::Scalar(Form::Method), "the request's method", "POST"),
-            optional("headers", Shape::Map(Form::HeaderName, &Shape::Scalar(Form::HeaderValue)), "the request's headers", "{ X-Request-Id: probe }"),
+            optional("headers", Shape::Map(Form::HeaderName, &Shape::TextOr(Form::HeaderValue, &FROM_ENV)), "the request's headers, each with a text or { fromEnv: NAME }", "{ X-Request-Id: probe }"),
             optional("status", STATUS, "on an allowed line, the status that counts as allowed, or several", "404"),
             optional("refusal", Shape::Object(&REFUSAL), "on a denied line, how its enforcer says no by HTTP, beside the known ways", "{ status: [401, 403] }"),
-            optional("body", Shape::Scalar(Form::Text), "the request's body", "'{}'"),
+            optional("body", Shape::TextOr(Form::Text, &FROM_ENV), "the request's body, a text or { fromEnv: NAME }", "'{}'"),
             optional("serverName", Shape::Scalar(Form::ServerName), "the server name in the TLS handshake", "payments.example"),
             optional("alpn", Shape::List(&Shape::Scalar(Form::NonEmptyText)), "the protocols offered in the TLS handshake", "[h2, http/1.1]"),
             optional("record", Shape::Scalar(Form::OneOf(RECORDS)), "the DNS record type", "AAAA"),

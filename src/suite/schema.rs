@@ -96,6 +96,7 @@ fn shape(shape_of_node: &Shape) -> Json {
             json!({"type": "object", "propertyNames": key.schema(), "additionalProperties": shape(value)})
         }
         Shape::Object(of) => table(of),
+        Shape::TextOr(form, of) => json!({"anyOf": [form.schema(), table(of)]}),
         Shape::Line => json!({"anyOf": [Form::Line.schema(), {"$ref": "#/definitions/line"}]}),
     }
 }

@@ -1,17 +1,18 @@
 //! Decoder of settings, which have the same keys in `spec.settings` and in a line's long form.
 
-use super::forms::parse_payload;
+use super::forms::{Form, parse_payload};
 use super::grammar::Fragment;
 use super::item::parse_source;
 use super::names::{Names, can_send};
 use super::position::ScalarText;
 use super::shape::text;
 use super::{
-    EndpointId, Expected, Mechanism, Refusal, RequiredTier, Settings, Spread, Subject, TargetItem,
-    TargetWhat,
+    EndpointId, Expected, Mechanism, Refusal, RequestText, RequiredTier, Settings, Spread, Subject,
+    TargetItem, TargetWhat,
 };
-use crate::model::parse_duration;
+use crate::model::{SecretText, parse_duration};
 use crate::source::{Diagnostic, Diagnostics, Key, Node, Sources, Span};
+use std::env::VarError;
 use std::time::Duration;
 
 /// Decodes the settings of a mapping. Leaves out values of the wrong form, which `shape` reported.
@@ -28,14 +29,14 @@ pub(super) fn decode(
         if entry.key.text == "control" {
             settings.control = control(value, sources, diagnostics, names);
         } else {
-            set(&mut settings, &entry.key.text, value);
+            set(&mut settings, &entry.key.text, value, diagnostics);
         }
     }
     settings
 }
 
 /// Sets one setting; false if no setting has this name.
-fn set(settings: &mut Settings, key: &str, value: &Node) -> bool {
+fn set(settings: &mut Settings, key: &str, value: &Node, diagnostics: &mut Diagnostics) -> bool {
     match key {
         "settle" => settings.settle = duration(value),
         "hold" => settings.hold = duration(value),
@@ -51,12 +52,15 @@ fn set(settings: &mut Settings, key: &str, value: &Node) -> bool {
                 .as_mapping()
                 .unwrap_or_default()
                 .iter()
-                .filter_map(|entry| Some((entry.key.text.clone(), owned_text(&entry.value)?)))
+                .filter_map(|entry| {
+                    let text = request_text(&entry.value, Form::HeaderValue, diagnostics)?;
+                    Some((entry.key.text.clone(), text))
+                })
                 .collect();
         }
         "status" => settings.status = numbers(value),
         "refusal" => settings.refusal = refusal(value),
-        "body" => settings.body = owned_text(value),
+        "body" => settings.body = request_text(value, Form::Text, diagnostics),
         "serverName" => settings.server_name = owned_text(value),
         "alpn" => settings.alpn = texts(value),
         "record" => settings.record = owned_text(value),
@@ -82,6 +86,46 @@ fn texts(node: &Node) -> Vec<String> {
         .iter()
         .filter_map(owned_text)
         .collect()
+}
+
+/// Decodes a header's value or a body. What comes from the environment is read here, so that a
+/// missing variable is an error before anything is sent.
+fn request_text(node: &Node, form: Form, diagnostics: &mut Diagnostics) -> Option<RequestText> {
+    if node.as_mapping().is_none() {
+        return owned_text(node).map(RequestText::Literal);
+    }
+    let named = node.get("fromEnv")?;
+    let variable = text(named).filter(|text| Form::Variable.check(text).is_ok())?;
+    match read_variable(variable, form) {
+        Ok(value) => Some(RequestText::FromEnv {
+            variable: variable.to_owned(),
+            value,
+        }),
+        Err(message) => {
+            diagnostics.push(
+                Diagnostic::error(named.span, message)
+                    .with_help("set the variable where watertight runs, as the suite expects it"),
+            );
+            None
+        }
+    }
+}
+
+/// The text of a variable of the environment.
+///
+/// # Errors
+/// A sentence that does not hold the text.
+fn read_variable(variable: &str, form: Form) -> Result<SecretText, String> {
+    match std::env::var(variable) {
+        Err(VarError::NotPresent) => Err(format!("the environment has no variable {variable}")),
+        Err(VarError::NotUnicode(_)) => Err(format!("the variable {variable} is not UTF-8")),
+        Ok(value) if value.is_empty() => Err(format!("the variable {variable} is empty")),
+        Ok(value) => match form.check(&value) {
+            Ok(()) => Ok(SecretText::new(value)),
+            // The error of these forms does not quote the text.
+            Err(error) => Err(format!("the variable {variable}: {}", error.message)),
+        },
+    }
 }
 
 /// The numbers of a scalar or a list.
@@ -275,7 +319,12 @@ mod tests {
                 .get(field.name)
                 .expect("the document has the setting");
             let mut settings = Settings::default();
-            assert!(set(&mut settings, field.name, value), "{}", field.name);
+            let mut diagnostics = Diagnostics::new();
+            assert!(
+                set(&mut settings, field.name, value, &mut diagnostics),
+                "{}",
+                field.name
+            );
             assert_ne!(settings, Settings::default(), "{} is not kept", field.name);
         }
     }

@@ -57,6 +57,10 @@ impl ShapeCheck<'_> {
                 Value::Scalar(_) | Value::Mapping(_) => self.node(node, item, key, at),
             },
             Shape::Map(form, value) => self.map(node, *form, value, key, at),
+            Shape::TextOr(form, table) => match &node.value {
+                Value::Mapping(_) => self.object(node, table, key, at),
+                Value::Scalar(_) | Value::Sequence(_) => self.scalar(node, *form, key, at),
+            },
             Shape::Object(table) => self.object(node, table, key, at),
             Shape::Line => self.line(node),
         }

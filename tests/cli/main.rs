@@ -14,6 +14,7 @@ mod image;
 mod one_model;
 mod policies;
 mod scripted;
+mod secrets;
 mod signals;
 mod sources;
 mod support;

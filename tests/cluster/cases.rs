@@ -2,7 +2,9 @@
 
 use super::run::{Said, TRIES, clean, running_probes, shop, started};
 use super::world::{apply, control, kubectl, put, until};
-use super::{changes, closed, killed, outages, predicted, refused, sweeps, untouched, within};
+use super::{
+    changes, closed, killed, outages, predicted, refused, secrets, sweeps, untouched, within,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -53,6 +55,10 @@ pub(crate) fn all() -> Vec<Evaluation> {
         case(
             "checks_sent_from_ephemeral_containers_are_proven_and_leftovers_reported",
             within::the_shop,
+        ),
+        case(
+            "credentials_reach_the_probe_and_no_object",
+            secrets::reach_the_probe_and_no_object,
         ),
         case(
             "a_source_that_no_clone_can_stand_for_is_left_out",

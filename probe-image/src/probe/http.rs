@@ -14,8 +14,9 @@ use super::denial::known_denial;
 use super::instrumented_stream::{InstrumentedStream, StreamRecord, TooMuchRead, YIELD_AFTER};
 use super::pattern::Pattern;
 use super::{Cancel, OpenConnection, Trace, answer, tls};
+use crate::secrets::Secrets;
 use crate::text::{printable, short_digest};
-use crate::wire::{self, FaultReason, HttpFacts, Icmp, Stage, StopCause};
+use crate::wire::{self, FaultReason, HttpFacts, Icmp, RequestText, Stage, StopCause};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
@@ -52,8 +53,7 @@ const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// Maximum number of a response's headers (HTTP/1).
 const MAX_HEADERS: usize = 256;
 
-/// A request whose parameters are checked.
-#[derive(Debug)]
+/// A request whose parameters are checked. Without `Debug`, since it may hold secrets.
 pub(crate) struct Prepared {
     method: Method,
     path: Uri,
@@ -68,7 +68,7 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// Checks a request. `run` becomes part of the `User-Agent`.
-    pub(crate) fn new(http: &wire::Http, run: &str) -> Result<Self, String> {
+    pub(crate) fn new(http: &wire::Http, run: &str, secrets: &Secrets) -> Result<Self, String> {
         if !http.path.starts_with('/') {
             return Err(format!(
                 "the path {:?} does not begin with a slash",
@@ -85,8 +85,11 @@ impl Prepared {
             absolute: parse_uri(&absolute)?,
             authority: HeaderValue::try_from(&http.authority)
                 .map_err(|_| "the authority is no header value")?,
-            headers: header_map(&http.headers, run)?,
-            body: http.body.clone().unwrap_or_default().into(),
+            headers: header_map(&http.headers, run, secrets)?,
+            body: match &http.body {
+                Some(body) => Bytes::copy_from_slice(secrets.text(body)?.as_bytes()),
+                None => Bytes::new(),
+            },
             h2: http.h2,
             pattern: http.pattern.as_ref().map(Pattern::new).transpose()?,
             tls: http.tls.as_ref().map(tls::Parameters::new).transpose()?,
@@ -135,7 +138,11 @@ fn parse_uri(text: &str) -> Result<Uri, String> {
 }
 
 /// The plan's headers and the `User-Agent`, which a header of the plan replaces.
-fn header_map(plan_headers: &[(String, String)], run: &str) -> Result<HeaderMap, String> {
+fn header_map(
+    plan_headers: &[(String, RequestText)],
+    run: &str,
+    secrets: &Secrets,
+) -> Result<HeaderMap, String> {
     let agent = format!(
         "watertight/{} ({})",
         env!("CARGO_PKG_VERSION"),
@@ -148,8 +155,10 @@ fn header_map(plan_headers: &[(String, String)], run: &str) -> Result<HeaderMap,
     for (name, value) in plan_headers {
         let header =
             HeaderName::try_from(name).map_err(|_| format!("{name:?} is no header name"))?;
-        let value =
-            HeaderValue::try_from(value).map_err(|_| format!("no value for the header {name}"))?;
+        let mut value = HeaderValue::try_from(secrets.text(value)?)
+            .map_err(|_| format!("no value for the header {name}"))?;
+        // Kept out of the tables of HTTP/2's compression.
+        value.set_sensitive(true);
         if header == USER_AGENT {
             headers.insert(header, value);
         } else {

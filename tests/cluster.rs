@@ -21,6 +21,7 @@ mod cluster {
     pub(crate) mod predicted;
     pub(crate) mod refused;
     pub(crate) mod run;
+    pub(crate) mod secrets;
     pub(crate) mod sweeps;
     pub(crate) mod untouched;
     pub(crate) mod within;

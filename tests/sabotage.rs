@@ -12,6 +12,8 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot set its scene ends")]
 
+#[path = "sabotage/answers.rs"]
+mod answers;
 #[path = "sabotage/breaks.rs"]
 mod breaks;
 #[path = "sabotage/cluster.rs"]
@@ -152,6 +154,7 @@ fn main() -> ExitCode {
         .chain(network::all())
         .chain(hosts::all())
         .chain(lines::all())
+        .chain(answers::all())
         .chain(bases.iter().flat_map(breaks::all));
     work_through(jobs.filter(|job| wanted(&job.name)).collect(), &tally);
     let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);

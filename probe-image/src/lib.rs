@@ -11,10 +11,10 @@
 //! | module | may import |
 //! |---|---|
 //! | `wire`, `responder::control` | nothing: types only |
-//! | `plan_env` | `wire` |
+//! | `plan_env`, `secrets` | `wire` |
 //! | `request` | `wire` |
-//! | `probe` | `wire` |
-//! | `agent` | `wire`, `plan_env`, `probe`, `responder` |
+//! | `probe` | `wire`, `secrets` |
+//! | `agent` | `wire`, `plan_env`, `secrets`, `probe`, `responder` |
 //! | `responder` | `wire`; of `probe` the form of questions and answers |
 //!
 //! Nothing here knows an expected outcome. What the network did is a [`wire::Observation`]; a
@@ -26,13 +26,15 @@ mod plan_env;
 mod probe;
 mod request;
 pub mod responder;
+mod secrets;
 mod text;
 pub mod wire;
 
 pub use agent::probe_main;
 pub use plan_env::{PlanTooLarge, encode_plan, plan_digest};
-pub use probe::same_outcome;
+pub use probe::{expression_error, same_outcome};
 pub use responder::responder_main;
+pub use secrets::{SECRETS_ON_STDIN, secret_variable, secrets_line};
 
 /// Name and version of the agent, and version of its protocol.
 ///

@@ -4,12 +4,23 @@
 //! Every match over [`Request`] here names all kinds, so that the compiler lists what a new kind
 //! must answer.
 
-use crate::wire::{Http, Request, Stage, Tls, Transport};
+use crate::wire::{
+    AnswerPattern, Http, Plan, Request, RequestText, Stage, StopCause, Tls, Transport,
+};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 /// The most characters of a payload that [`Request`]'s words show.
 const SHOWN: usize = 32;
+
+impl Plan {
+    /// The names of the secrets that its requests need.
+    pub fn secret_names(&self) -> BTreeSet<&str> {
+        let requests = self.flows.iter().map(|flow| &flow.request);
+        requests.flat_map(Request::secret_names).collect()
+    }
+}
 
 impl Request {
     /// The stages of an attempt after name resolution, in the order in which they are passed.
@@ -44,6 +55,31 @@ impl Request {
             | (Self::Payload { .. } | Self::Dns { .. }, Transport::Tcp) => Stage::FirstBytes,
             (Self::Tls(_), Transport::Tcp | Transport::Udp) => Stage::Tls,
             (Self::Http(_), Transport::Tcp | Transport::Udp) => Stage::Request,
+        }
+    }
+
+    /// The stage at which an attempt stops that is stopped by `how`, where nothing else is known:
+    /// an answer that is not what was asked for has the bytes of an answer before it.
+    ///
+    /// Both the probe and the test double take it from here.
+    pub fn stage_stopped_by(&self, transport: Transport, how: &StopCause) -> Stage {
+        let stages = self.stages(transport);
+        let first = stages.first().copied().unwrap_or(Stage::Connect);
+        match how {
+            StopCause::Silence | StopCause::Unfinished | StopCause::Error { .. } => first,
+            StopCause::Alert { .. } => Stage::Tls,
+            StopCause::Closed => stages
+                .into_iter()
+                .find(|stage| *stage > Stage::Connect)
+                .unwrap_or(Stage::FirstBytes),
+            StopCause::Rcode { .. } => Stage::Request,
+            StopCause::Garbled { .. } => match self {
+                Self::Connect { .. } | Self::Nonce | Self::Payload { .. } | Self::Dns { .. } => {
+                    Stage::Request
+                }
+                Self::Tls(_) | Self::Http(Http { tls: Some(_), .. }) => Stage::Tls,
+                Self::Http(Http { tls: None, .. }) => Stage::Request,
+            },
         }
     }
 
@@ -94,6 +130,33 @@ impl Request {
                 ..http.clone()
             })),
             Self::Connect { .. } | Self::Nonce | Self::Payload { .. } | Self::Dns { .. } => None,
+        }
+    }
+
+    /// The names of the secrets in it.
+    pub fn secret_names(&self) -> impl Iterator<Item = &str> {
+        let headers = self.http().map_or(&[][..], |http| http.headers.as_slice());
+        let body = self.http().and_then(|http| http.body.as_ref());
+        let texts = headers.iter().map(|(_, value)| value).chain(body);
+        texts.filter_map(|text| match text {
+            RequestText::Plain(_) => None,
+            RequestText::Secret { secret } => Some(secret.as_str()),
+        })
+    }
+
+    /// The same request with another pattern to look for in an HTTP answer.
+    #[must_use]
+    pub fn with_pattern(&self, pattern: Option<AnswerPattern>) -> Self {
+        match self {
+            Self::Http(http) => Self::Http(Http {
+                pattern,
+                ..http.clone()
+            }),
+            Self::Connect { .. }
+            | Self::Nonce
+            | Self::Payload { .. }
+            | Self::Tls(_)
+            | Self::Dns { .. } => self.clone(),
         }
     }
 
@@ -170,13 +233,26 @@ impl fmt::Display for Request {
                 if http.h2 {
                     f.write_str(" by HTTP/2")?;
                 }
-                match &http.tls {
-                    Some(tls) => write!(f, " over TLS{}", tls_words(tls)),
-                    None => Ok(()),
+                if let Some(tls) = &http.tls {
+                    write!(f, " over TLS{}", tls_words(tls))?;
                 }
+                fmt_secrets(http, f)
             }
             Self::Dns { name, record } => write!(f, "the {record} records of {name}"),
         }
+    }
+}
+
+/// The headers and the body that are secrets, by their names.
+fn fmt_secrets(http: &Http, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (name, value) in &http.headers {
+        if let RequestText::Secret { secret } = value {
+            write!(f, ", {name} fromEnv {secret}")?;
+        }
+    }
+    match &http.body {
+        Some(RequestText::Secret { secret }) => write!(f, ", body fromEnv {secret}"),
+        Some(RequestText::Plain(_)) | None => Ok(()),
     }
 }
 

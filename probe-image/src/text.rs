@@ -1,5 +1,7 @@
 //! Text from untrusted peers, made safe for JSON lines, terminals and XML; and hexadecimal.
 
+use sha2::{Digest, Sha256};
+
 /// The first `max` characters of `text`, with `.` for each that is not printable.
 ///
 /// Alphanumeric in Unicode's sense excludes every control, formatting and direction-changing
@@ -15,6 +17,21 @@ pub(crate) fn printable(text: &str, max: usize) -> String {
             }
         })
         .collect()
+}
+
+/// Length and digest of bytes that only the probe may see: `17 bytes, SHA-256 0123456789abcdef`.
+pub(crate) fn extent(bytes: &[u8]) -> String {
+    format!("{} bytes, SHA-256 {}", bytes.len(), digest(bytes))
+}
+
+/// The first 16 hexadecimal digits of the SHA-256 of some bytes.
+fn digest(bytes: &[u8]) -> String {
+    short_digest(&Sha256::digest(bytes))
+}
+
+/// The first 16 hexadecimal digits of a digest: enough to tell answers apart.
+pub(crate) fn short_digest(digest: &[u8]) -> String {
+    hex(&digest[..digest.len().min(8)])
 }
 
 /// The first `max` bytes as text, with `.` for each character that is not printable.

@@ -157,10 +157,47 @@ pub struct Http {
     /// Value of the `Host` header or `:authority`.
     pub authority: String,
     /// Further headers.
-    pub headers: Vec<(String, String)>,
-    pub body: Option<String>,
+    pub headers: Vec<(String, RequestText)>,
+    pub body: Option<RequestText>,
     /// Whether to use HTTP/2 with prior knowledge where TLS does not negotiate a protocol.
     pub h2: bool,
+    /// What to look for in the answer. The probe reports only whether it is there
+    /// ([`HttpFacts::matched`]), and does not know what that means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<AnswerPattern>,
+}
+
+/// A text of a request.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RequestText {
+    /// The text itself.
+    Plain(String),
+    /// A text that is no part of the plan and comes beside it.
+    Secret {
+        /// Its name.
+        secret: String,
+    },
+}
+
+impl From<&str> for RequestText {
+    fn from(text: &str) -> Self {
+        Self::Plain(text.to_owned())
+    }
+}
+
+/// What an HTTP answer may look like: all parts that are given must match.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AnswerPattern {
+    /// One of these statuses; any where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub status: Vec<u16>,
+    /// Headers by name, each with a regular expression that one of its values matches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+    /// A regular expression that matches somewhere in the first 64 KiB of the body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
 }
 
 /// Milliseconds that each stage may take.
@@ -295,7 +332,8 @@ pub enum StopCause {
     },
     /// Bytes of another protocol than the one asked for.
     Garbled {
-        /// What is wrong, at most 200 characters, printable.
+        /// What is wrong, at most 200 characters, printable: our own words, and of what arrived
+        /// only its length and digest.
         what: String,
     },
 }
@@ -318,7 +356,8 @@ pub struct Icmp {
 pub struct Answer {
     /// Whether it returned the nonce of this attempt.
     pub nonce: bool,
-    /// Name that the responder gives itself, at most 200 characters, printable.
+    /// Name that the responder gives itself, at most 200 characters, printable; empty without the
+    /// nonce, which only our responder knows to return.
     pub who: String,
 }
 
@@ -362,27 +401,44 @@ pub struct TlsFacts {
     pub expired: bool,
 }
 
-/// Facts of an HTTP exchange.
+/// Facts of an HTTP exchange. What the target says stays with the probe, which looks for known
+/// answers and for the request's pattern itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HttpFacts {
     /// `HTTP/1.1` or `HTTP/2.0`.
     pub version: String,
     pub status: u16,
-    /// `server` header, printable, at most 100 characters.
-    pub server: Option<String>,
-    /// `location` header, printable, at most 200 characters.
-    pub location: Option<String>,
-    /// Names of headers that enforcement layers set (`l5d-proxy-error`, ...), lower case.
-    pub marks: Vec<String>,
-    /// First 256 bytes of the body, printable.
-    pub body_start: String,
+    /// The enforcer whose known denial the answer is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denial: Option<HttpDenial>,
+    /// Whether the answer matches the request's pattern; `None` where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matched: Option<bool>,
     /// Bytes of the body that were read, at most 1 MB.
     pub body_bytes: u64,
-    /// SHA-256 of the bytes that were read, hexadecimal.
-    pub body_sha256: String,
+    /// The first 16 hexadecimal digits of the SHA-256 of the bytes that were read.
+    pub body_digest: String,
 }
 
-/// Facts of a DNS exchange.
+/// A known denial by HTTP, by the enforcer that answers so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HttpDenial {
+    /// Cilium's HTTP proxy.
+    CiliumHttp,
+    /// Istio's authorisation.
+    IstioAuthorization,
+    /// Istio's `REGISTRY_ONLY`.
+    IstioRegistryOnly,
+    /// Linkerd's proxy.
+    Linkerd,
+    /// Azure Firewall's application rules.
+    AzureFirewall,
+    /// Azure Application Gateway's WAF with its default answer.
+    ApplicationGatewayWaf,
+}
+
+/// Facts of a DNS exchange. Of the answer's records only addresses are reported.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DnsFacts {
     /// Server that was asked.
@@ -391,9 +447,10 @@ pub struct DnsFacts {
     pub name: String,
     /// Response code; `None` when no answer came.
     pub rcode: Option<u16>,
-    /// Records of the answer as `NAME TYPE DATA`, the presentation form without class and time to
-    /// live; sorted, at most 20.
-    pub records: Vec<String>,
+    /// Addresses of the answer's A and AAAA records; sorted, at most 20.
+    pub addresses: Vec<IpAddr>,
+    /// Records of the answer, of any type.
+    pub records: u16,
 }
 
 /// One line of a probe's output.

@@ -273,13 +273,17 @@ fn answer_with_another_nonce_is_reported_as_such() {
     ]));
     for id in [1, 3] {
         let answer = observations[&id].answer.as_ref().unwrap();
-        assert_eq!((answer.nonce, answer.who.as_str()), (false, "impostor"));
+        assert_eq!((answer.nonce, answer.who.as_str()), (false, ""));
         assert_eq!(observations[&id].stop, None);
     }
-    let what = "SSH-2.0-.[31mOpenSSH..".to_owned();
-    assert_eq!(
-        observations[&2].stop,
-        stop(Stage::Request, StopCause::Garbled { what })
+    // A greeting stays with the probe: it may be anything.
+    let Some(StopCause::Garbled { what }) = observations[&2].stop.clone().map(|stop| stop.how)
+    else {
+        unreachable!("{observations:?}")
+    };
+    assert!(
+        what.starts_with("not our responder: 22 bytes, SHA-256 ") && !what.contains("SSH"),
+        "{what}"
     );
     assert_eq!(
         stages(&observations[&2]),

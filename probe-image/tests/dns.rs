@@ -86,18 +86,17 @@ fn dns_is_answered_from_the_zone() {
     let facts = observations[&1].dns.as_ref().unwrap();
     assert_eq!(facts.rcode, Some(0));
     assert_eq!(facts.server, Some(SocketAddr::new(LOCALHOST, udp_port)));
+    let expected: [IpAddr; 2] = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
     assert_eq!(
-        facts.records,
-        ["api.shop.test. A 10.0.0.1", "api.shop.test. A 10.0.0.2"]
+        (facts.addresses.as_slice(), facts.records),
+        (&expected[..], 2)
     );
     assert_eq!(
         stages(&observations[&2]),
         [Stage::Connect, Stage::FirstBytes, Stage::Request]
     );
-    assert_eq!(
-        observations[&2].dns.as_ref().unwrap().records,
-        ["api.shop.test. AAAA fd00::1"]
-    );
+    let expected: [IpAddr; 1] = ["fd00::1".parse().unwrap()];
+    assert_eq!(observations[&2].dns.as_ref().unwrap().addresses, expected);
     assert_eq!(
         (stages(&observations[&3]), &observations[&3].stop),
         (vec![Stage::FirstBytes], &rcode(Stage::Request, 3))
@@ -109,6 +108,13 @@ fn dns_is_answered_from_the_zone() {
     );
     assert!(is_garbled(&observations[&6], Stage::Request));
     assert_eq!(observations[&7].stop, None);
+
+    // The test double takes the stage of a stop from the request.
+    let request = dns(3, udp_port, "no.shop.test", "A").request;
+    for id in [3, 4, 5, 6] {
+        let Stop { stage, how } = observations[&id].stop.as_ref().unwrap();
+        assert_eq!(request.stage_stopped_by(Transport::Udp, how), *stage);
+    }
 }
 
 #[test]

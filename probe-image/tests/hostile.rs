@@ -106,15 +106,9 @@ fn malicious_targets_cost_limited_time_and_memory() {
         observations[&3]
     );
     let http = observations[&4].http.as_ref().unwrap();
-    assert_eq!(
-        (http.body_bytes, &http.body_start[..8]),
-        (1_000_000, "<b>.[31m")
-    );
+    assert_eq!(http.body_bytes, 1_000_000);
     let http = observations[&5].http.as_ref().unwrap();
-    assert_eq!(
-        (http.status, http.body_bytes, http.server.as_deref()),
-        (403, 2, Some("<a href=\".\">"))
-    );
+    assert_eq!((http.status, http.body_bytes), (403, 2));
     assert!(is_garbled(&observations[&6], Stage::Request));
     assert!(
         is_garbled(&observations[&7], Stage::Tls),

@@ -13,8 +13,10 @@ use std::io::{Read, Write};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use watertight_probe::responder::control::{Behaviour, Certificate, Reply};
 use watertight_probe::wire::{
-    ByeReason, Flow, Http, Observation, Request, Stage, StopCause, Tls, TlsFacts, Transport,
+    AnswerPattern, ByeReason, Flow, Http, HttpDenial, Observation, Request, RequestText, Stage,
+    StopCause, Tls, TlsFacts, Transport,
 };
+use watertight_probe::{SECRETS_ON_STDIN, encode_plan, secrets_line};
 
 fn https(id: u32, port: u16, alpn: &[&str]) -> Flow {
     let tls = Some(Tls {
@@ -223,7 +225,6 @@ fn nonce_is_returned_by_each_version_of_http() {
         );
         let http = observation.http.as_ref().unwrap();
         assert_eq!((http.version.as_str(), http.status), (version, 200));
-        assert_eq!(http.body_start, "watertight/1 NONCE pod web.");
         assert_eq!(http.body_bytes, "watertight/1  pod web\n".len() as u64 + 32);
         let answer = observation.answer.as_ref().unwrap();
         assert_eq!((answer.nonce, answer.who.as_str()), (true, "pod web"));
@@ -239,19 +240,12 @@ fn redirects_are_reported_and_not_followed() {
     let denying = responder.listen("web", Transport::Tcp, denied);
     let observations = run(&plan(vec![http(1, port), http(2, denying)]));
     let http = observations[&1].http.as_ref().unwrap();
-    assert_eq!(
-        (http.status, http.location.clone()),
-        (302, Some(format!("http://localhost:{port}/a")))
-    );
+    assert_eq!((http.status, http.denial), (302, None));
     assert_eq!(observations[&1].answer, None);
     let http = observations[&2].http.as_ref().unwrap();
     assert_eq!(
-        (
-            http.status,
-            http.server.as_deref(),
-            http.body_start.as_str()
-        ),
-        (403, Some("envoy"), "RBAC: access denied")
+        (http.status, http.denial),
+        (403, Some(HttpDenial::IstioAuthorization))
     );
     assert_eq!(observations[&2].stop, None);
 }
@@ -292,10 +286,84 @@ fn request_has_the_id_of_the_run_and_the_headers_of_the_plan() {
         );
     }
     let http = observations[&1].http.as_ref().unwrap();
-    assert_eq!(
-        (http.status, http.marks.clone()),
-        (204, vec!["l5d-proxy-error".to_owned(), "x-envoy-a".into()])
+    assert_eq!((http.status, http.matched), (204, None));
+}
+
+#[test]
+fn secrets_on_stdin_reach_the_server_and_no_line() {
+    const SECRET: &str = "Bearer hunter2";
+    let (sender, request_text) = std::sync::mpsc::channel();
+    let port =
+        server(move |mut stream| {
+            let mut buffer = [0; 4096];
+            let n = stream.read(&mut buffer).unwrap();
+            let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
+            // A server that returns what it was sent.
+            drop(stream.write_all(
+                format!("HTTP/1.1 401 {SECRET}\r\nx: {SECRET}\r\n\r\n{text}").as_bytes(),
+            ));
+            sender.send(text).unwrap();
+        });
+    let secret = |name: &str| RequestText::Secret {
+        secret: name.into(),
+    };
+    let mut flow = http(1, port);
+    let Request::Http(request) = &mut flow.request else {
+        unreachable!()
+    };
+    request.headers = vec![("Authorization".into(), secret("TOKEN"))];
+    request.body = Some(secret("BODY"));
+
+    let mut environment = encode_plan(&plan(vec![flow])).unwrap();
+    environment.push((SECRETS_ON_STDIN.to_owned(), "1".to_owned()));
+    let mut probe = Probe::start_with(environment, &[]);
+    let line = secrets_line([("TOKEN", SECRET), ("BODY", "hunter3")]);
+    let stdin = probe.stdin.as_mut().unwrap();
+    stdin.write_all(line.as_bytes()).unwrap();
+    probe.bye();
+    let text = request_text.recv().unwrap();
+    assert!(
+        text.contains(&format!("authorization: {SECRET}")) && text.ends_with("hunter3"),
+        "{text}"
     );
+    let written = serde_json::to_string(&probe.read).unwrap();
+    assert!(written.contains("401"), "{written}");
+    assert!(!written.contains("hunter"), "{written}");
+}
+
+#[test]
+fn answer_is_matched_by_the_probe_and_stays_there() {
+    const SECRET: &str = "AKIAIOSFODNN7EXAMPLE";
+    let responder = Responder::start();
+    let body = format!("not allowed: {SECRET}");
+    let denying = Behaviour::Status(403, body, format!("edge {SECRET}"));
+    let port = responder.listen("web", Transport::Tcp, denying);
+    let matching = |id, pattern: AnswerPattern| {
+        let mut flow = http(id, port);
+        flow.request = flow.request.with_pattern(Some(pattern));
+        flow
+    };
+    let observations = run(&plan(vec![
+        matching(
+            1,
+            AnswerPattern {
+                status: vec![401, 403],
+                headers: vec![("Server".into(), "^edge".into())],
+                body: Some("^not allowed".into()),
+            },
+        ),
+        matching(
+            2,
+            AnswerPattern {
+                status: vec![204],
+                ..AnswerPattern::default()
+            },
+        ),
+    ]));
+    let matched = [1, 2].map(|id| observations[&id].http.as_ref().unwrap().matched);
+    assert_eq!(matched, [Some(true), Some(false)]);
+    let written = serde_json::to_string(&observations).unwrap();
+    assert!(!written.contains(SECRET), "{written}");
 }
 
 #[test]

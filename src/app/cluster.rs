@@ -5,7 +5,7 @@ use super::hosts::{Resolver, namespaces_of, resolve_hosts};
 use super::interrupt::Interrupts;
 use super::options::{ClusterOptions, RunOptions, SelectOptions, SuiteInput};
 use super::outputs::Outputs;
-use super::planning::{plan_in_cluster, replan_in_cluster, show_plan_error};
+use super::planning::{plan_in_cluster, replan_in_cluster, secrets_of, show_plan_error};
 use super::run::{Stopped, new_run_id, new_schedule, own_digest, run_and_tear_down};
 use super::runtime::EventLoop;
 use super::terminal::{Terminal, describe};
@@ -125,6 +125,7 @@ impl PlanRequest<'_> {
 
         let connect = connect(self.cluster, run.to_owned(), &namespaces, self.terminal);
         let mut kube = interrupts.unless_interrupted(connect).await??;
+        kube.provide(secrets_of(&suites));
 
         let planning = self.plan_connected(&mut kube, &suites, &sources, &namespaces);
         let planned = interrupts.unless_interrupted(Box::pin(planning)).await;

@@ -5,7 +5,7 @@ use super::load;
 use super::options::{LabOptions, RunOptions, SelectOptions, SuiteInput, WorldOptions};
 use super::outputs::Outputs;
 use super::outside::hosts_to_place;
-use super::planning::{plan_in, replan_in, show_plan_error};
+use super::planning::{plan_in, replan_in, secrets_of, show_plan_error};
 use super::run::{Stopped, new_schedule, own_digest, run_and_tear_down};
 use super::runtime::EventLoop;
 use super::terminal::{Terminal, describe};
@@ -13,6 +13,7 @@ use crate::backend::lab::{self, Deny, Lab, Layout, Outside, World};
 use crate::engine::{self, Replan, RunnerClock};
 use crate::event::ExitCode;
 use crate::inventory::Manifests;
+use crate::model::Secrets;
 use crate::plan::{Plan, Selection};
 use crate::source::Sources;
 use crate::suite::Suite;
@@ -27,6 +28,8 @@ pub(crate) struct PlannedLab {
     pub(crate) world: World,
     pub(crate) plan: Plan,
     pub(crate) replan: Replan,
+    /// What requests take from the environment.
+    pub(crate) secrets: Secrets,
 }
 
 /// Tests suites in the lab.
@@ -82,6 +85,7 @@ pub(crate) fn place_and_plan(
         world,
         plan,
         replan,
+        secrets: secrets_of(suites),
     })
 }
 
@@ -133,12 +137,14 @@ pub(crate) fn run_planned(
         world,
         plan,
         replan,
+        secrets,
     } = planned;
 
     EventLoop::Lab.block_on(terminal, async {
         let digest = tokio::task::spawn_blocking(own_digest);
         let mut interrupts = Interrupts::listen();
-        let lab = bring_up(world, deny, &mut interrupts, terminal).await?;
+        let mut lab = bring_up(world, deny, &mut interrupts, terminal).await?;
+        lab.provide(secrets);
 
         let digest = digest.await.ok().flatten();
         let mut options = engine_options(&lab);

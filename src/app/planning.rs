@@ -7,9 +7,19 @@ use crate::backend::lab::World;
 use crate::engine::Replan;
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
+use crate::model::Secrets;
 use crate::plan::{self, BackendProperties, Plan, PlanDiagnostic, PlanError, Selection};
 use crate::source::{Diagnostic, Diagnostics, Place, Sources, Span};
 use crate::suite::Suite;
+
+/// What the requests of suites take from the environment.
+pub(super) fn secrets_of(suites: &[Suite]) -> Secrets {
+    let mut secrets = Secrets::default();
+    for suite in suites {
+        secrets.extend(suite.secrets());
+    }
+    secrets
+}
 
 /// The plan of suites in a lab's world.
 ///

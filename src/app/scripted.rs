@@ -50,6 +50,8 @@ async fn run_planned(
         world,
         plan,
         replan,
+        // Nothing is sent.
+        secrets: _,
     } = planned;
     let clock = RunnerClock::read(Duration::ZERO);
     let scripted = Scripted::new(

@@ -6,6 +6,7 @@
 pub mod kube;
 pub mod lab;
 mod lines;
+mod probe_stdin;
 pub mod scripted;
 
 use crate::inventory::{EnvironmentInfo, Inventory};
@@ -48,6 +49,16 @@ pub struct Launch {
 }
 
 impl Launch {
+    /// The namespace of its pod or ephemeral container; `None` for the runner's probe. Probes
+    /// without a pod of the user's are in `run_namespace`.
+    pub fn namespace<'a>(&'a self, run_namespace: &'a str) -> Option<&'a str> {
+        match &self.source {
+            Source::Pod { namespace, .. } => Some(namespace),
+            Source::Node { .. } | Source::ReferencePod { .. } => Some(run_namespace),
+            Source::Runner => None,
+        }
+    }
+
     /// Namespace and name of the pod that gets the ephemeral container; `None` for every other
     /// probe.
     pub fn ephemeral_target(&self) -> Option<(&str, &str)> {

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use std::time::Duration;
 
 /// The settings that may differ from run to run. Those of a request (`method`, `headers`, `status`,
-/// `body`, `serverName`, `alpn`, `record`, `send`, `repeat`) say what is tested, and `control`
+/// `refusal`, `body`, `serverName`, `alpn`, `record`, `send`, `repeat`) say what is tested, and `control`
 /// names an endpoint of one suite: they are in the suite alone.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Settings, before those of the suite")]
@@ -145,13 +145,14 @@ mod tests {
 
     #[test]
     fn every_setting_is_a_flag_or_says_why_not() {
-        const IN_SUITES_ONLY: [&str; 10] = [
+        const IN_SUITES_ONLY: [&str; 11] = [
             "alpn",
             "body",
             "control",
             "headers",
             "method",
             "record",
+            "refusal",
             "repeat",
             "send",
             "serverName",

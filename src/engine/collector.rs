@@ -27,8 +27,6 @@ pub struct Collector {
     clock: RunnerClock,
     pub evidence: Evidence,
     probes: Vec<ProbeState>,
-    /// The HTTP status that an allowed line states, by flow.
-    statuses: Vec<Option<u16>>,
     /// When the run stopped its probes, microseconds of the run.
     stopped_at: Option<i64>,
     has_restarted: bool,
@@ -54,7 +52,6 @@ impl Collector {
             clock,
             evidence: Evidence::default(),
             probes: Vec::new(),
-            statuses: Vec::new(),
             stopped_at: None,
             has_restarted: false,
         };
@@ -67,13 +64,6 @@ impl Collector {
         self.evidence.extend(plan);
         self.probes
             .resize_with(plan.probes().len(), ProbeState::default);
-        self.statuses.resize(plan.flows().len(), None);
-        for check in plan.checks() {
-            for flow in &check.flows {
-                let status = &mut self.statuses[flow.0 as usize];
-                *status = status.or(check.settings.status);
-            }
-        }
     }
 
     /// The present moment, microseconds of the run.
@@ -317,11 +307,7 @@ impl Collector {
 
     fn sample(&mut self, plan: &Plan, index: usize, sample: &Sample) -> Result<(), ProbeFailure> {
         let id = flow_of_probe(plan, index, sample.flow)?;
-        let reading = read(
-            plan.flow(id),
-            self.statuses[id.0 as usize],
-            &sample.observation,
-        );
+        let reading = read(plan.flow(id), &sample.observation);
         let evidence = self.flow(id);
         if sample.observation.is_unfinished() && !matches!(reading, Reading::Open(_)) {
             return Ok(evidence.unfinished(sample.attempt)?);
@@ -331,6 +317,7 @@ impl Collector {
             evidence.dialled(peer.ip(), sample.observation.is_answered());
         }
         let answer = sample.observation.answer.as_ref();
+        let answer = answer.filter(|answer| answer.nonce);
         evidence.attempt(
             sample.attempt,
             sample.start,
@@ -399,11 +386,7 @@ impl Collector {
         let Ok(id) = flow_of_probe(plan, index, sample.flow) else {
             return;
         };
-        let reading = read(
-            plan.flow(id),
-            self.statuses[id.0 as usize],
-            &sample.observation,
-        );
+        let reading = read(plan.flow(id), &sample.observation);
         if !matches!(reading, Reading::Open(_)) {
             return;
         }
@@ -420,6 +403,7 @@ impl Collector {
                     .observation
                     .answer
                     .as_ref()
+                    .filter(|answer| answer.nonce)
                     .map(|answer| answer.who.clone()),
             })
         });

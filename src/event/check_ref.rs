@@ -99,8 +99,8 @@ pub struct SettingsReport {
     pub startup_isolated: bool,
     /// Which instances of the source send.
     pub spread: Spread,
-    /// The HTTP status that counts as allowed; null: any.
-    pub status: Option<u16>,
+    /// The HTTP statuses that count as allowed; empty: any.
+    pub status: Vec<u16>,
 }
 
 impl From<&CheckSettings> for SettingsReport {
@@ -115,7 +115,7 @@ impl From<&CheckSettings> for SettingsReport {
             mechanism: settings.mechanism,
             startup_isolated: settings.startup_isolated,
             spread: settings.spread,
-            status: settings.status,
+            status: settings.status.clone(),
         }
     }
 }

@@ -10,7 +10,7 @@ pub fn describe_request(request: &Request) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Http, Tls};
+    use crate::wire::{Http, RequestText, Tls};
 
     fn tls(name: Option<&str>, alpn: &[&str]) -> Tls {
         Tls {
@@ -28,6 +28,24 @@ mod tests {
             headers: Vec::new(),
             body: None,
             h2,
+            pattern: None,
+        })
+    }
+
+    fn secret() -> Request {
+        let Request::Http(http) = http(None, false) else {
+            unreachable!()
+        };
+        let from = |name: &str| RequestText::Secret {
+            secret: name.into(),
+        };
+        Request::Http(Http {
+            headers: vec![
+                ("Accept".into(), "text/plain".into()),
+                ("Authorization".into(), from("API_TOKEN")),
+            ],
+            body: Some(from("BODY")),
+            ..http
         })
     }
 
@@ -58,6 +76,10 @@ mod tests {
             (
                 http(Some(tls(Some("api"), &["h2"])), false),
                 "GET /health over TLS as api, offering h2",
+            ),
+            (
+                secret(),
+                "GET /health, Authorization fromEnv API_TOKEN, body fromEnv BODY",
             ),
             (
                 Request::Dns {

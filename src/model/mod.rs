@@ -11,6 +11,7 @@ mod object;
 mod observed;
 mod policy;
 mod port;
+mod secret;
 
 pub use address::RefusedAddress;
 pub use duration::{ParseDurationError, parse_duration, show_duration};
@@ -20,3 +21,4 @@ pub use object::{ObjectRef, WorkloadKind, WorkloadRef};
 pub use observed::{ClusterChange, EnforcerCount};
 pub use policy::{PolicyKind, PolicyRef, Scope};
 pub use port::{ParsePortError, Port, Transport};
+pub use secret::{SecretText, Secrets};

@@ -387,6 +387,7 @@ impl Dial<'_> {
             port,
             transport: self.transport,
             request: self.request_spec.request(address),
+            answer_rule: self.request_spec.answer_rule,
             once: self.request_spec.once,
         }
     }

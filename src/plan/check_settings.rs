@@ -27,8 +27,9 @@ pub struct CheckSettings {
     pub startup_isolated: bool,
     /// The mechanism that a deny must have.
     pub mechanism: Option<Mechanism>,
-    /// The HTTP status that counts as allowed.
-    pub status: Option<u16>,
+    /// The HTTP statuses that count as allowed; any where there is none. The flows' rule for
+    /// answers is made of it ([`super::AnswerRule`]).
+    pub status: Vec<u16>,
     /// How many source instances are used.
     pub spread: Spread,
 }
@@ -83,7 +84,10 @@ impl CheckSettings {
             required_tier,
             startup_isolated: settings.startup_isolated.unwrap_or(false),
             mechanism: settings.mechanism,
-            status: settings.status,
+            status: match expected {
+                Expected::Allowed => settings.status.clone(),
+                Expected::Denied => Vec::new(),
+            },
             spread: settings.spread.unwrap_or(Spread::Nodes),
         }
     }

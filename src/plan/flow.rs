@@ -101,6 +101,18 @@ impl Flow {
     }
 }
 
+/// What an HTTP answer counts as, by the pattern of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum AnswerRule {
+    /// Every answer opens, unless it is a known denial.
+    #[default]
+    Any,
+    /// Only an answer that matches opens: an allowed line's `status`.
+    MatchOpens,
+    /// An answer that matches is a refusal: a denied line's `refusal`.
+    MatchRefuses,
+}
+
 /// Address, port, transport and request: two flows with the same key differ only in their source.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetKey {
@@ -112,8 +124,22 @@ pub struct TargetKey {
     pub transport: wire::Transport,
     /// What is sent once connected.
     pub request: wire::Request,
+    /// What an answer counts as: controls are judged by the same rule.
+    pub answer_rule: AnswerRule,
     /// Whether it may be sent only once, because it may change something.
     pub once: bool,
+}
+
+impl TargetKey {
+    /// The same packets, whatever is expected of their answer.
+    #[must_use]
+    pub fn without_answer_rule(&self) -> Self {
+        Self {
+            request: self.request.with_pattern(None),
+            answer_rule: AnswerRule::Any,
+            ..self.clone()
+        }
+    }
 }
 
 /// What is at the address that a flow dials.

@@ -73,7 +73,7 @@ fn goes_to(pods: &BTreeSet<String>, target_kind: &TargetKind) -> bool {
 mod tests {
     use super::*;
     use crate::inventory::{Labels, Namespace, Pod};
-    use crate::plan::{ProbeId, TargetKey, Waits};
+    use crate::plan::{AnswerRule, ProbeId, TargetKey, Waits};
     use crate::wire::Request;
     use std::sync::Arc;
 
@@ -100,6 +100,7 @@ mod tests {
             port: 80,
             transport,
             request,
+            answer_rule: AnswerRule::Any,
             once: false,
         };
         let (namespace, name) = to.split_once('/').unwrap();

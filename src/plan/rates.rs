@@ -257,6 +257,7 @@ mod tests {
                 port,
                 transport,
                 request: crate::wire::Request::Nonce,
+                answer_rule: super::super::AnswerRule::Any,
                 once: false,
             };
             let target_kind = super::super::TargetKind::Outside { name: "x".into() };
@@ -301,6 +302,7 @@ mod tests {
             port: 80,
             transport: Transport::Tcp,
             request: crate::wire::Request::Nonce,
+            answer_rule: super::super::AnswerRule::Any,
             once: false,
         };
         let mut flows = Vec::new();

@@ -2,10 +2,10 @@
 
 use super::endpoints::{EndpointKind, ResolvedEndpoint, ResolvedPort};
 use super::transport::wire_transport;
-use super::{BackendKind, TargetKey};
+use super::{AnswerRule, BackendKind, TargetKey};
 use crate::model::Transport;
-use crate::suite::{PortRef, RequiredTier, Scheme, Settings, Url};
-use crate::wire::{self, Http, Request, Stage, Tls};
+use crate::suite::{Expected, PortRef, RequestText, RequiredTier, Scheme, Settings, Url};
+use crate::wire::{self, AnswerPattern, Http, Request, Stage, Tls};
 use std::net::{IpAddr, SocketAddr};
 
 /// A request, before the address is known.
@@ -20,6 +20,8 @@ pub(super) struct RequestSpec {
     pub(super) required_tier: RequiredTier,
     /// How the check's name shows the target, where that is not NAME:PORT.
     pub(super) label: Option<String>,
+    /// What an answer counts as.
+    pub(super) answer_rule: AnswerRule,
     /// Whether it may be sent only once.
     pub(super) once: bool,
     /// Why no answer could prove anything.
@@ -35,8 +37,43 @@ impl RequestSpec {
             authority_port: None,
             required_tier,
             label: None,
+            answer_rule: AnswerRule::Any,
             once: false,
             unprovable: None,
+        }
+    }
+
+    /// The same with what the settings of a line say of the answer: what opens an allowed line, and
+    /// what refuses a denied one.
+    #[must_use]
+    pub(super) fn judged_by(self, settings: &Settings, expected: Expected) -> Self {
+        // Only the request of a URL has settings about its answer.
+        if self.label.is_none() || self.request.http().is_none() {
+            return self;
+        }
+
+        let (pattern, answer_rule) = match (expected, &settings.refusal) {
+            (Expected::Allowed, _) if !settings.status.is_empty() => (
+                AnswerPattern {
+                    status: settings.status.clone(),
+                    ..AnswerPattern::default()
+                },
+                AnswerRule::MatchOpens,
+            ),
+            (Expected::Denied, Some(refusal)) => (
+                AnswerPattern {
+                    status: refusal.status.clone(),
+                    headers: refusal.headers.clone(),
+                    body: refusal.body.clone(),
+                },
+                AnswerRule::MatchRefuses,
+            ),
+            (Expected::Allowed, _) | (Expected::Denied, None) => return self,
+        };
+        Self {
+            request: self.request.with_pattern(Some(pattern)),
+            answer_rule,
+            ..self
         }
     }
 
@@ -65,6 +102,7 @@ pub(super) fn handshake_instead(key: &TargetKey) -> (TargetKey, Stage) {
     let handshake = TargetKey {
         request,
         once: false,
+        answer_rule: AnswerRule::Any,
         ..key.clone()
     };
     (handshake, stage)
@@ -127,9 +165,10 @@ fn by_port(
                 method: "GET".into(),
                 path: "/".into(),
                 authority: host.clone().unwrap_or_default(),
-                headers: settings.headers.clone(),
+                headers: headers(settings),
                 body: None,
                 h2: false,
+                pattern: None,
             });
             RequestSpec {
                 authority_port: host.is_none().then_some(80),
@@ -222,10 +261,28 @@ fn http(
         method: url.method.clone(),
         path,
         authority,
-        headers: settings.headers.clone(),
-        body: settings.body.clone(),
+        headers: headers(settings),
+        body: settings.body.as_ref().map(request_text),
         h2: false,
+        pattern: None,
     })
+}
+
+fn headers(settings: &Settings) -> Vec<(String, wire::RequestText)> {
+    let headers = settings.headers.iter();
+    headers
+        .map(|(name, value)| (name.clone(), request_text(value)))
+        .collect()
+}
+
+/// A text as the plan has it: what comes from the environment only by its name.
+fn request_text(text: &RequestText) -> wire::RequestText {
+    match text {
+        RequestText::Literal(text) => wire::RequestText::Plain(text.clone()),
+        RequestText::FromEnv { variable, value: _ } => wire::RequestText::Secret {
+            secret: variable.clone(),
+        },
+    }
 }
 
 fn tls(target: &ResolvedEndpoint<'_>, settings: &Settings) -> Tls {

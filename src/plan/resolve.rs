@@ -5,9 +5,10 @@ use super::builder::Builder;
 use super::checks::SuiteExpander;
 use super::controls;
 use super::coverage::coverage;
+use super::credentials;
 use super::notes::source_modes;
 use super::predict::{self, Predictions};
-use super::{BackendProperties, Check, Plan, Provability, SuiteRef};
+use super::{BackendKind, BackendProperties, Check, Plan, Provability, SuiteRef};
 use super::{outside, sweep};
 use crate::inventory::Inventory;
 use crate::model::ObjectRef;
@@ -90,6 +91,10 @@ pub fn resolve(
         });
         builder.notes.extend(source_modes(suite));
         builder.ephemeral.extend(addressing.sent_from_within(suite));
+        match backend.kind {
+            BackendKind::Cluster => diagnostics.extend(credentials::in_the_clear(suite)),
+            BackendKind::Lab => {}
+        }
         let expander = SuiteExpander::new(
             index,
             suite,

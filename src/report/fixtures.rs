@@ -134,7 +134,7 @@ pub(super) fn check(
             mechanism: None,
             startup_isolated: false,
             spread: Spread::Nodes,
-            status: None,
+            status: Vec::new(),
         },
     }
 }

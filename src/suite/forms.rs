@@ -6,8 +6,12 @@ use crate::model::{
     EndpointName, HostName, Port, RefusedAddress, Transport, WorkloadKind, WorkloadRef,
     parse_duration,
 };
+use regex_lite::RegexBuilder;
 use serde_json::{Value as Json, json};
 use std::net::IpAddr;
+
+/// Maximum size of a compiled expression, bytes, as in the probe.
+const MAX_EXPRESSION: usize = 64 * 1024;
 
 /// The form of a scalar.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +54,10 @@ pub(super) enum Form {
     ServerName,
     /// A payload: text, or bytes in hexadecimal after `0x`.
     Payload,
+    /// A regular expression, for the answer of a target.
+    Expression,
+    /// The name of a variable of the environment.
+    Variable,
 }
 
 /// Why a text does not have the required form.
@@ -172,6 +180,13 @@ impl Form {
                 },
             ),
             Self::Payload => parse_payload(text).map(drop),
+            Self::Expression => check_expression(text),
+            Self::Variable => ensure(is_variable(text), || {
+                text_error(
+                    text,
+                    "is not the name of a variable: letters, digits and '_', not starting with a digit",
+                )
+            }),
         }
     }
 
@@ -201,6 +216,8 @@ impl Form {
             | Self::HeaderValue
             | Self::ServerName
             | Self::Payload => "a text",
+            Self::Expression => "a regular expression",
+            Self::Variable => "the name of a variable",
         }
     }
 
@@ -213,7 +230,7 @@ impl Form {
             Self::Text | Self::HeaderValue | Self::Payload => {
                 json!({"type": ["string", "number", "boolean"]})
             }
-            Self::NonEmptyText => scalar_schema("\\S"),
+            Self::NonEmptyText | Self::Expression => scalar_schema("\\S"),
             Self::Line => string_schema(LINE_PATTERN),
             Self::Name => string_schema(NAME_PATTERN),
             Self::Reference => string_schema("^[^\\s,]+$"),
@@ -250,6 +267,7 @@ impl Form {
             Self::Method => string_schema("^[A-Z]+$"),
             Self::HeaderName => string_schema("^[!#$%&'*+.^_`|~A-Za-z0-9-]+$"),
             Self::ServerName => string_schema("^[A-Za-z0-9_.-]+$"),
+            Self::Variable => string_schema("^[A-Za-z_][A-Za-z0-9_]*$"),
         }
     }
 }
@@ -281,6 +299,26 @@ fn check_host(text: &str) -> Result<(), FormatError> {
         FormatError::new(error.to_string())
             .with_help("a host has a dot, and neither scheme nor port: payments.example")
     })
+}
+
+/// Checks a regular expression as the probe reads it. An empty one would match every answer.
+fn check_expression(text: &str) -> Result<(), FormatError> {
+    if text.trim().is_empty() {
+        return Err(FormatError::new("an empty expression matches everything"));
+    }
+    RegexBuilder::new(text)
+        .size_limit(MAX_EXPRESSION)
+        .build()
+        .map(drop)
+        .map_err(|error| text_error(text, &format!("is not a regular expression: {error}")))
+}
+
+/// Whether a text is the name of a variable (POSIX.1-2024, section 3.216), at most as long as a key
+/// of a Secret may be.
+fn is_variable(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && text.len() <= 253
 }
 
 fn is_id(text: &str) -> bool {

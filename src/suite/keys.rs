@@ -27,14 +27,16 @@ pub(super) struct Field {
 #[derive(Debug)]
 pub(super) enum Shape {
     Scalar(Form),
-    /// A scalar, or a list of at least one.
-    OneOrMore(Form),
     /// A list of at least one item.
     List(&'static Shape),
+    /// One item, or a list of at least one.
+    OneOrMore(&'static Shape),
     /// A mapping with keys of one form.
     Map(Form, &'static Shape),
     /// A mapping with known keys.
     Object(&'static Table),
+    /// A text, or a mapping that says where the text comes from.
+    TextOr(Form, &'static Table),
     /// An entry of `expect`: a line, or its long form.
     Line,
 }
@@ -212,7 +214,7 @@ pub(super) static ENDPOINT: Table = Table {
         ),
         optional(
             "ip",
-            Shape::OneOrMore(Form::Address),
+            Shape::OneOrMore(&Shape::Scalar(Form::Address)),
             "an address; beside host, where the lab and predictions place it",
             "203.0.113.66",
         ),
@@ -225,6 +227,44 @@ const DURATION: Shape = Shape::Scalar(Form::Duration);
 const RECORDS: &[&str] = &[
     "A", "AAAA", "CAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT",
 ];
+
+const STATUS: Shape = Shape::OneOrMore(&Shape::Scalar(Form::Integer(100, 599)));
+
+/// A text from the environment.
+pub(super) static FROM_ENV: Table = Table {
+    what: "a text from the environment",
+    fields: &[required(
+        "fromEnv",
+        Shape::Scalar(Form::Variable),
+        "the variable of watertight's own environment that holds the text",
+        "API_TOKEN",
+    )],
+};
+
+/// `refusal`.
+pub(super) static REFUSAL: Table = Table {
+    what: "a refusal",
+    fields: &[
+        optional(
+            "status",
+            STATUS,
+            "the status of a refusal, or several",
+            "[401, 403]",
+        ),
+        optional(
+            "header",
+            Shape::Map(Form::HeaderName, &Shape::Scalar(Form::Expression)),
+            "headers of a refusal, each with a regular expression for its value",
+            "{ X-Denied-By: edge }",
+        ),
+        optional(
+            "body",
+            Shape::Scalar(Form::Expression),
+            "a regular expression that the body of a refusal matches",
+            "(?i)not allowed",
+        ),
+    ],
+};
 
 macro_rules! with_settings {
     ($($field:expr,)*) => {
@@ -241,9 +281,10 @@ macro_rules! with_settings {
             optional("mechanism", Shape::Scalar(Form::OneOf(Mechanism::NAMES)), "the deny must be of this kind", "drop"),
             optional("control", Shape::Scalar(Form::Reference), "an endpoint, or runner, that is known to reach the target", "runner"),
             optional("method", Shape::Scalar(Form::Method), "the request's method", "POST"),
-            optional("headers", Shape::Map(Form::HeaderName, &Shape::Scalar(Form::HeaderValue)), "the request's headers", "{ X-Request-Id: probe }"),
-            optional("status", Shape::Scalar(Form::Integer(100, 599)), "the status that counts as allowed", "404"),
-            optional("body", Shape::Scalar(Form::Text), "the request's body", "'{}'"),
+            optional("headers", Shape::Map(Form::HeaderName, &Shape::TextOr(Form::HeaderValue, &FROM_ENV)), "the request's headers, each with a text or { fromEnv: NAME }", "{ X-Request-Id: probe }"),
+            optional("status", STATUS, "on an allowed line, the status that counts as allowed, or several", "404"),
+            optional("refusal", Shape::Object(&REFUSAL), "on a denied line, how its enforcer says no by HTTP, beside the known ways", "{ status: [401, 403] }"),
+            optional("body", Shape::TextOr(Form::Text, &FROM_ENV), "the request's body, a text or { fromEnv: NAME }", "'{}'"),
             optional("serverName", Shape::Scalar(Form::ServerName), "the server name in the TLS handshake", "payments.example"),
             optional("alpn", Shape::List(&Shape::Scalar(Form::NonEmptyText)), "the protocols offered in the TLS handshake", "[h2, http/1.1]"),
             optional("record", Shape::Scalar(Form::OneOf(RECORDS)), "the DNS record type", "AAAA"),

@@ -39,7 +39,7 @@ pub use names::{INSTANCE_METADATA, WIRE_SERVER};
 pub use schema::schema;
 pub use scheme::Scheme;
 
-use crate::model::{HostName, ObjectRef, Port, Transport, WorkloadRef};
+use crate::model::{HostName, ObjectRef, Port, SecretText, Secrets, Transport, WorkloadRef};
 use crate::source::Place;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -63,6 +63,22 @@ pub struct Suite {
     pub lines: Vec<Line>,
     /// The position of `spec.everythingElse: denied`, if given.
     pub everything_else: Option<Place>,
+}
+
+impl Suite {
+    /// What its requests take from the environment.
+    pub fn secrets(&self) -> Secrets {
+        let lines = self.lines.iter().map(|line| &line.settings);
+        let settings = lines.chain([&self.settings]);
+        let texts = settings.flat_map(|settings| {
+            let headers = settings.headers.iter().map(|(_, value)| value);
+            headers.chain(&settings.body)
+        });
+
+        let mut secrets = Secrets::default();
+        secrets.extend(texts.filter_map(RequestText::secret));
+        secrets
+    }
 }
 
 /// Index into [`Suite::endpoints`].
@@ -318,10 +334,12 @@ pub struct Settings {
     /// An endpoint that is known to reach the target.
     pub control: Option<EndpointId>,
     pub method: Option<String>,
-    pub headers: Vec<(String, String)>,
-    /// The status that counts as allowed.
-    pub status: Option<u16>,
-    pub body: Option<String>,
+    pub headers: Vec<(String, RequestText)>,
+    /// The statuses that count as allowed, on allowed lines; any where there is none.
+    pub status: Vec<u16>,
+    /// How the enforcer says no, on denied lines.
+    pub refusal: Option<Refusal>,
+    pub body: Option<RequestText>,
     /// TLS server name.
     pub server_name: Option<String>,
     /// ALPN protocols.
@@ -357,7 +375,12 @@ impl Settings {
             } else {
                 line.headers
             },
-            status: line.status.or(suite.status),
+            status: if line.status.is_empty() {
+                suite.status
+            } else {
+                line.status
+            },
+            refusal: line.refusal.or(suite.refusal),
             body: line.body.or(suite.body),
             server_name: line.server_name.or(suite.server_name),
             alpn: if line.alpn.is_empty() {
@@ -371,6 +394,36 @@ impl Settings {
             spread: line.spread.or(suite.spread),
         }
     }
+}
+
+/// A header's value or a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequestText {
+    /// As the suite writes it.
+    Literal(String),
+    /// From the environment of watertight: `{ fromEnv: NAME }`.
+    FromEnv { variable: String, value: SecretText },
+}
+
+impl RequestText {
+    /// Name and text, where it comes from the environment.
+    fn secret(&self) -> Option<(String, SecretText)> {
+        match self {
+            Self::Literal(_) => None,
+            Self::FromEnv { variable, value } => Some((variable.clone(), value.clone())),
+        }
+    }
+}
+
+/// How an enforcer says no by HTTP: all parts that are given must match.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Refusal {
+    /// One of these statuses; any where there is none.
+    pub status: Vec<u16>,
+    /// Headers by name, each with a regular expression for its value.
+    pub headers: Vec<(String, String)>,
+    /// A regular expression that is found in the body.
+    pub body: Option<String>,
 }
 
 /// The tier that a line requires.

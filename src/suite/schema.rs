@@ -88,14 +88,15 @@ fn property(field: &Field) -> Json {
 fn shape(shape_of_node: &Shape) -> Json {
     match shape_of_node {
         Shape::Scalar(form) => form.schema(),
-        Shape::OneOrMore(form) => {
-            json!({"anyOf": [form.schema(), {"type": "array", "minItems": 1, "items": form.schema()}]})
-        }
         Shape::List(item) => json!({"type": "array", "minItems": 1, "items": shape(item)}),
+        Shape::OneOrMore(item) => {
+            json!({"anyOf": [shape(item), {"type": "array", "minItems": 1, "items": shape(item)}]})
+        }
         Shape::Map(key, value) => {
             json!({"type": "object", "propertyNames": key.schema(), "additionalProperties": shape(value)})
         }
         Shape::Object(of) => table(of),
+        Shape::TextOr(form, of) => json!({"anyOf": [form.schema(), table(of)]}),
         Shape::Line => json!({"anyOf": [Form::Line.schema(), {"$ref": "#/definitions/line"}]}),
     }
 }

@@ -1,17 +1,18 @@
 //! Decoder of settings, which have the same keys in `spec.settings` and in a line's long form.
 
-use super::forms::parse_payload;
+use super::forms::{Form, parse_payload};
 use super::grammar::Fragment;
 use super::item::parse_source;
 use super::names::{Names, can_send};
 use super::position::ScalarText;
 use super::shape::text;
 use super::{
-    EndpointId, Expected, Mechanism, RequiredTier, Settings, Spread, Subject, TargetItem,
-    TargetWhat,
+    EndpointId, Expected, Mechanism, Refusal, RequestText, RequiredTier, Settings, Spread, Subject,
+    TargetItem, TargetWhat,
 };
-use crate::model::parse_duration;
-use crate::source::{Diagnostic, Diagnostics, Node, Sources, Span};
+use crate::model::{SecretText, parse_duration};
+use crate::source::{Diagnostic, Diagnostics, Key, Node, Sources, Span};
+use std::env::VarError;
 use std::time::Duration;
 
 /// Decodes the settings of a mapping. Leaves out values of the wrong form, which `shape` reported.
@@ -24,17 +25,18 @@ pub(super) fn decode(
     let mut settings = Settings::default();
     for entry in node.as_mapping().unwrap_or_default() {
         let value = &entry.value;
+        diagnostics.extend(empty_refusal(&entry.key, value));
         if entry.key.text == "control" {
             settings.control = control(value, sources, diagnostics, names);
         } else {
-            set(&mut settings, &entry.key.text, value);
+            set(&mut settings, &entry.key.text, value, diagnostics);
         }
     }
     settings
 }
 
 /// Sets one setting; false if no setting has this name.
-fn set(settings: &mut Settings, key: &str, value: &Node) -> bool {
+fn set(settings: &mut Settings, key: &str, value: &Node, diagnostics: &mut Diagnostics) -> bool {
     match key {
         "settle" => settings.settle = duration(value),
         "hold" => settings.hold = duration(value),
@@ -51,11 +53,15 @@ fn set(settings: &mut Settings, key: &str, value: &Node) -> bool {
                 .as_mapping()
                 .unwrap_or_default()
                 .iter()
-                .filter_map(|entry| Some((entry.key.text.clone(), owned_text(&entry.value)?)))
+                .filter_map(|entry| {
+                    let text = request_text(&entry.value, Form::HeaderValue, diagnostics)?;
+                    Some((entry.key.text.clone(), text))
+                })
                 .collect();
         }
-        "status" => settings.status = text(value).and_then(|text| text.parse().ok()),
-        "body" => settings.body = owned_text(value),
+        "status" => settings.status = numbers(value),
+        "refusal" => settings.refusal = refusal(value),
+        "body" => settings.body = request_text(value, Form::Text, diagnostics),
         "serverName" => settings.server_name = owned_text(value),
         "alpn" => settings.alpn = texts(value),
         "record" => settings.record = owned_text(value),
@@ -81,6 +87,84 @@ fn texts(node: &Node) -> Vec<String> {
         .iter()
         .filter_map(owned_text)
         .collect()
+}
+
+/// Decodes a header's value or a body. What comes from the environment is read here, so that a
+/// missing variable is an error before anything is sent.
+fn request_text(node: &Node, form: Form, diagnostics: &mut Diagnostics) -> Option<RequestText> {
+    if node.as_mapping().is_none() {
+        return owned_text(node).map(RequestText::Literal);
+    }
+    let named = node.get("fromEnv")?;
+    let variable = text(named).filter(|text| Form::Variable.check(text).is_ok())?;
+    match read_variable(variable, form) {
+        Ok(value) => Some(RequestText::FromEnv {
+            variable: variable.to_owned(),
+            value,
+        }),
+        Err(message) => {
+            diagnostics.push(
+                Diagnostic::error(named.span, message)
+                    .with_help("set the variable where watertight runs, as the suite expects it"),
+            );
+            None
+        }
+    }
+}
+
+/// The text of a variable of the environment.
+///
+/// # Errors
+/// A sentence that does not hold the text.
+fn read_variable(variable: &str, form: Form) -> Result<SecretText, String> {
+    match std::env::var(variable) {
+        Err(VarError::NotPresent) => Err(format!("the environment has no variable {variable}")),
+        Err(VarError::NotUnicode(_)) => Err(format!("the variable {variable} is not UTF-8")),
+        Ok(value) if value.is_empty() => Err(format!("the variable {variable} is empty")),
+        Ok(value) => match form.check(&value) {
+            Ok(()) => Ok(SecretText::new(value)),
+            // The error of these forms does not quote the text.
+            Err(error) => Err(format!("the variable {variable}: {}", error.message)),
+        },
+    }
+}
+
+/// The numbers of a scalar or a list.
+fn numbers(node: &Node) -> Vec<u16> {
+    node.as_sequence()
+        .unwrap_or(std::slice::from_ref(node))
+        .iter()
+        .filter_map(|item| text(item)?.parse().ok())
+        .collect()
+}
+
+/// Decodes `refusal:`; `None` where it says nothing, which [`empty_refusal`] reports.
+fn refusal(node: &Node) -> Option<Refusal> {
+    let refusal = Refusal {
+        status: node.get("status").map(numbers).unwrap_or_default(),
+        headers: node
+            .get("header")
+            .and_then(Node::as_mapping)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|entry| Some((entry.key.text.clone(), owned_text(&entry.value)?)))
+            .collect(),
+        body: node.get("body").and_then(owned_text),
+    };
+    (refusal != Refusal::default()).then_some(refusal)
+}
+
+/// The error of a `refusal:` that describes nothing: every answer would match it.
+fn empty_refusal(key: &Key, value: &Node) -> Option<Diagnostic> {
+    let is_empty = value.as_mapping().is_some_and(|entries| {
+        entries
+            .iter()
+            .all(|entry| entry.value.as_mapping().is_some_and(<[_]>::is_empty))
+    });
+    (key.text == "refusal" && is_empty).then(|| {
+        Diagnostic::error(key.span, "refusal describes no answer")
+            .with_help("say how the enforcer answers: refusal: { status: 403 }")
+    })
 }
 
 /// Decodes the endpoint of `control:`, which must be able to send.
@@ -160,8 +244,12 @@ pub(super) fn without_effect(
     for entry in node.as_mapping().unwrap_or_default() {
         let key = entry.key.text.as_str();
         let tier = text(&entry.value).filter(|_| key == "tier");
+        if let Some(diagnostic) = answer_of_the_other_kind(&entry.key, expected) {
+            diagnostics.push(diagnostic);
+            continue;
+        }
         let needs = match key {
-            "method" | "headers" | "status" | "body" | "repeat" if !has_http => {
+            "method" | "headers" | "status" | "refusal" | "body" | "repeat" if !has_http => {
                 Some("an http or https target")
             }
             "record" if !has_dns => Some("a dns target"),
@@ -195,6 +283,22 @@ pub(super) fn without_effect(
     diagnostics
 }
 
+/// The error of `status` on a denied line, or of `refusal` on an allowed one.
+fn answer_of_the_other_kind(key: &Key, expected: Expected) -> Option<Diagnostic> {
+    let (message, help) = match (key.text.as_str(), expected) {
+        ("status", Expected::Denied) => (
+            "status says what an allowed line is answered",
+            "say how the enforcer refuses a denied one: refusal: { status: 403 }",
+        ),
+        ("refusal", Expected::Allowed) => (
+            "refusal says how a denied line is refused",
+            "say what an allowed line is answered: status: 200",
+        ),
+        _ => return None,
+    };
+    Some(Diagnostic::error(key.span, message).with_help(help))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,7 +320,12 @@ mod tests {
                 .get(field.name)
                 .expect("the document has the setting");
             let mut settings = Settings::default();
-            assert!(set(&mut settings, field.name, value), "{}", field.name);
+            let mut diagnostics = Diagnostics::new();
+            assert!(
+                set(&mut settings, field.name, value, &mut diagnostics),
+                "{}",
+                field.name
+            );
             assert_ne!(settings, Settings::default(), "{} is not kept", field.name);
         }
     }

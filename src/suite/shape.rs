@@ -59,9 +59,16 @@ impl ShapeCheck<'_> {
     fn node(&mut self, node: &Node, shape: &Shape, key: Option<Span>, at: KeyContext<'_>) {
         match shape {
             Shape::Scalar(form) => self.scalar(node, *form, key, at),
-            Shape::OneOrMore(form) => self.one_or_more(node, *form, key, at),
             Shape::List(item) => self.list(node, item, key, at),
+            Shape::OneOrMore(item) => match &node.value {
+                Value::Sequence(_) => self.list(node, item, key, at),
+                Value::Scalar(_) | Value::Mapping(_) => self.node(node, item, key, at),
+            },
             Shape::Map(form, value) => self.map(node, *form, value, key, at),
+            Shape::TextOr(form, table) => match &node.value {
+                Value::Mapping(_) => self.object(node, table, key, at),
+                Value::Scalar(_) | Value::Sequence(_) => self.scalar(node, *form, key, at),
+            },
             Shape::Object(table) => self.object(node, table, key, at),
             Shape::Line => self.line(node),
         }
@@ -78,22 +85,6 @@ impl ShapeCheck<'_> {
                 Some(help) => diagnostic.with_help(help),
                 None => diagnostic,
             });
-        }
-    }
-
-    fn one_or_more(&mut self, node: &Node, form: Form, key: Option<Span>, at: KeyContext<'_>) {
-        match &node.value {
-            Value::Sequence(items) if !items.is_empty() => {
-                for item in items {
-                    self.scalar(item, form, None, at);
-                }
-            }
-            Value::Sequence(_) => self.error(
-                node.site(),
-                format!("{} is an empty list", at.name),
-                format!("for example {}: {}", at.name, at.example),
-            ),
-            Value::Scalar(_) | Value::Mapping(_) => self.scalar(node, form, key, at),
         }
     }
 

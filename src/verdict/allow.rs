@@ -3,7 +3,7 @@
 use super::allow_proof::AllowProof;
 use super::controls::Evaluation;
 use super::policy_delay::{IdentityKnown, grace, identity_known};
-use super::reading::{Block, Reading, Refusal, Success};
+use super::reading::{Block, Reading, Refusal, Signature, Success};
 use super::reason::Reason;
 use super::stability::{Loss, Stability};
 use super::streak::{Outcome, Streak};
@@ -205,7 +205,8 @@ fn judge_blocked(
     let names_enforcer = stopped_at
         .block
         .as_ref()
-        .is_some_and(|block| block.signature.is_some());
+        .and_then(|block| block.signature)
+        .is_some_and(Signature::names_an_enforcer);
     let contrast = if names_enforcer {
         None
     } else {
@@ -239,7 +240,12 @@ fn contrast_and_source(
             Reason::NameDidNotResolve,
             "neither the source nor a control could resolve the name",
         ),
-        Stage::Connect | Stage::FirstBytes | Stage::Tls | Stage::Request => Unproven::for_now(
+        Stage::Request => Unproven::for_now(
+            id,
+            Reason::TargetUnreachable,
+            "no other source got the answer that the line expects",
+        ),
+        Stage::Connect | Stage::FirstBytes | Stage::Tls => Unproven::for_now(
             id,
             Reason::TargetUnreachable,
             "no other source reached the target",

@@ -2,24 +2,30 @@
 
 use super::reading::{Block, Reading, Refusal, Signature, Success};
 use super::tiers::AllowTier;
-use crate::plan::Flow;
-use crate::wire::{HttpFacts, Icmp, Linger, Observation, Request, Stage, Stop, StopCause};
+use crate::plan::{AnswerRule, Flow};
+use crate::wire::{Icmp, Linger, Observation, Request, Stage, Stop, StopCause};
 use std::net::IpAddr;
 
-/// Reads one observation of a flow. `status` is the HTTP status that the line states, if any.
-pub fn read(flow: &Flow, status: Option<u16>, observation: &Observation) -> Reading {
+/// Reads one observation of a flow.
+pub fn read(flow: &Flow, observation: &Observation) -> Reading {
     let opened = observation
         .passed
         .iter()
         .any(|(stage, _)| *stage == flow.opens_at);
     if opened && let Some((last_passed, _)) = observation.passed.last() {
-        if let Some(block) = http_refusal(flow, status, observation) {
+        let refusal = http_refusal(flow, observation).or_else(|| dns_refusal(flow, observation));
+        if let Some(block) = refusal {
             return Reading::Blocked(block);
         }
+        let is_dns_answer = dns_rcode(flow, observation).is_some();
         return Reading::Open(Success {
             tier: tier(flow, observation),
-            passed: *last_passed,
-            then: observation.stop.clone(),
+            passed: if is_dns_answer {
+                Stage::Request
+            } else {
+                *last_passed
+            },
+            then: observation.stop.clone().filter(|_| !is_dns_answer),
         });
     }
 
@@ -89,7 +95,7 @@ fn sender_of(how: &StopCause, target: IpAddr) -> Option<Sender> {
         | StopCause::Closed
         | StopCause::Alert { .. }
         | StopCause::Garbled { .. } => (None, false),
-        StopCause::Rcode { code: 5 } => (Some(Signature::DnsRefused), false),
+        StopCause::Rcode { code: REFUSED } => (Some(Signature::DnsRefused), false),
         StopCause::Rcode { .. } => (None, false),
         StopCause::Error {
             icmp: Some(icmp), ..
@@ -168,48 +174,60 @@ fn names_a_server(request: &Request) -> bool {
     request.tls().is_some_and(|tls| tls.server_name.is_some())
 }
 
-/// The refusal in an HTTP answer: a known deny signature, or another status than the line states.
-/// A 403 of the application itself is none, since the request arrived.
-fn http_refusal(flow: &Flow, status: Option<u16>, observation: &Observation) -> Option<Block> {
-    flow.to.request.http()?;
-    let http = observation.http.as_deref()?;
-    let signature = http_signature(http);
-    let is_refusal = match status {
-        Some(status) => http.status != status,
-        None => signature.is_some(),
-    };
-    if !is_refusal {
+/// The response code by which a name server refuses to answer (RFC 1035 section 4.1.1), and an
+/// enforcing proxy denies a name. Every other code is an answer about the name.
+const REFUSED: u16 = 5;
+
+/// The refusal in a DNS answer. It came after the bytes of an answer: only another source whose
+/// request was answered shows that the server would have answered.
+fn dns_refusal(flow: &Flow, observation: &Observation) -> Option<Block> {
+    if dns_rcode(flow, observation)? != REFUSED {
         return None;
     }
-
     Some(Block {
-        passed: Some(Stage::FirstBytes),
+        passed: observation.passed.last().map(|(stage, _)| *stage),
+        stage: Stage::Request,
+        how: Refusal::Wire(StopCause::Rcode { code: REFUSED }),
+        signature: Some(Signature::DnsRefused),
+        by_target: false,
+    })
+}
+
+/// The response code of the answer to a flow's DNS request that has no record of the type asked
+/// for.
+fn dns_rcode(flow: &Flow, observation: &Observation) -> Option<u16> {
+    let Request::Dns { .. } = flow.to.request else {
+        return None;
+    };
+    match observation.stop.as_ref()? {
+        Stop {
+            stage: Stage::Request,
+            how: StopCause::Rcode { code },
+        } => Some(*code),
+        _ => None,
+    }
+}
+
+/// The refusal in an HTTP answer: a known denial, or what the flow's rule takes for one. A 403 of
+/// the application itself is none, since the request arrived.
+fn http_refusal(flow: &Flow, observation: &Observation) -> Option<Block> {
+    flow.to.request.http()?;
+    let http = observation.http.as_deref()?;
+    let matched = http.matched == Some(true);
+    let signature = match (http.denial, flow.to.answer_rule) {
+        (Some(denial), _) => Some(Signature::from(denial)),
+        (None, AnswerRule::MatchRefuses) if matched => Some(Signature::Stated),
+        (None, AnswerRule::MatchOpens) if !matched => None,
+        (None, AnswerRule::Any | AnswerRule::MatchOpens | AnswerRule::MatchRefuses) => return None,
+    };
+
+    let before = |(stage, _): &&(Stage, u32)| *stage < Stage::Request;
+    let passed = observation.passed.iter().rev().find(before);
+    Some(Block {
+        passed: passed.map(|(stage, _)| *stage),
         stage: Stage::Request,
         how: Refusal::Status(http.status),
         signature,
         by_target: false,
     })
-}
-
-/// The enforcer that an HTTP answer names, by what the sources and documentation of each say of its
-/// denials; version 1 of the list.
-fn http_signature(http: &HttpFacts) -> Option<Signature> {
-    let body = http.body_start.as_str();
-    let is_envoy = http
-        .server
-        .as_deref()
-        .is_some_and(|server| server.contains("envoy"));
-    match http.status {
-        403 if body.starts_with("Access denied") && http.body_bytes <= 16 => {
-            Some(Signature::CiliumHttp)
-        }
-        403 if body.starts_with("RBAC: access denied") => Some(Signature::IstioAuthorization),
-        403 | 404 if http.marks.iter().any(|mark| mark == "l5d-proxy-error") => {
-            Some(Signature::Linkerd)
-        }
-        502 if http.body_bytes == 0 && is_envoy => Some(Signature::IstioRegistryOnly),
-        470 if body.starts_with("Action: Deny") => Some(Signature::AzureFirewall),
-        403 if body.contains("The request is blocked.") => Some(Signature::ApplicationGatewayWaf),
-        _ => None,
-    }
 }

@@ -2,7 +2,7 @@
 
 use super::tiers::AllowTier;
 use crate::suite::Mechanism;
-use crate::wire::{Stage, Stop, StopCause};
+use crate::wire::{HttpDenial, Stage, Stop, StopCause};
 
 /// What one attempt of a flow counts as.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -100,7 +100,7 @@ impl std::fmt::Display for Mechanisms {
 pub enum Refusal {
     /// Silence or an error of the transport, of TLS or of DNS.
     Wire(StopCause),
-    /// An HTTP status that counts as a refusal.
+    /// The HTTP status of an answer that counts as a refusal.
     Status(u16),
 }
 
@@ -125,9 +125,39 @@ pub enum Signature {
     ApplicationGatewayWaf,
     /// A resolver that refuses the name.
     DnsRefused,
+    /// What the denied line's `refusal` describes.
+    Stated,
+}
+
+impl From<HttpDenial> for Signature {
+    fn from(denial: HttpDenial) -> Self {
+        match denial {
+            HttpDenial::CiliumHttp => Self::CiliumHttp,
+            HttpDenial::IstioAuthorization => Self::IstioAuthorization,
+            HttpDenial::IstioRegistryOnly => Self::IstioRegistryOnly,
+            HttpDenial::Linkerd => Self::Linkerd,
+            HttpDenial::AzureFirewall => Self::AzureFirewall,
+            HttpDenial::ApplicationGatewayWaf => Self::ApplicationGatewayWaf,
+        }
+    }
 }
 
 impl Signature {
+    /// Whether it says by itself that packets were denied on the way. A name server may refuse for
+    /// reasons of its own, so there it takes another source that got an answer.
+    pub(super) fn names_an_enforcer(self) -> bool {
+        match self {
+            Self::IcmpProhibited
+            | Self::CiliumHttp
+            | Self::IstioAuthorization
+            | Self::IstioRegistryOnly
+            | Self::Linkerd
+            | Self::AzureFirewall
+            | Self::ApplicationGatewayWaf => true,
+            Self::DnsRefused | Self::Stated => false,
+        }
+    }
+
     /// The enforcer's name in reports.
     pub fn enforcer(self) -> &'static str {
         match self {
@@ -139,6 +169,7 @@ impl Signature {
             Self::AzureFirewall => "Azure Firewall's application rules",
             Self::ApplicationGatewayWaf => "Application Gateway's WAF",
             Self::DnsRefused => "the resolver (REFUSED)",
+            Self::Stated => "the enforcer that `refusal` describes",
         }
     }
 }

@@ -15,6 +15,7 @@ mod one_model;
 mod policies;
 mod readme;
 mod scripted;
+mod secrets;
 mod signals;
 mod sources;
 mod support;

@@ -3,8 +3,8 @@
 use super::run::{Said, TRIES, clean, running_probes, shop, started};
 use super::world::{apply, control, kubectl, put, until};
 use super::{
-    account, changes, closed, killed, ours as annotated, outages, predicted, refused, sweeps,
-    untouched, within,
+    account, changes, closed, killed, ours as annotated, outages, predicted, refused, secrets,
+    sweeps, untouched, within,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -56,6 +56,10 @@ pub(crate) fn all() -> Vec<Evaluation> {
         case(
             "checks_sent_from_ephemeral_containers_are_proven_and_leftovers_reported",
             within::the_shop,
+        ),
+        case(
+            "credentials_reach_the_probe_and_no_object",
+            secrets::reach_the_probe_and_no_object,
         ),
         case(
             "a_source_that_no_clone_can_stand_for_is_left_out",

@@ -6,9 +6,9 @@ use std::time::Duration;
 use watertight::backend::lab::{Outside, World};
 use watertight::inventory::Inventory;
 use watertight::plan::{
-    BackendKind, BackendProperties, ControlEndpoints, FlowId, NodeEndpoint, Path, PathEnd, Plan,
-    ProbeId, Provability, Replanned, Schedule, Selection, Source, TargetKind, Waits, probe_plans,
-    resolve,
+    AnswerRule, BackendKind, BackendProperties, ControlEndpoints, FlowId, NodeEndpoint, Path,
+    PathEnd, Plan, PlanError, ProbeId, Provability, Replanned, Schedule, Selection, Source,
+    TargetKind, Waits, probe_plans, resolve,
 };
 use watertight::suite::{Expected, SourceMode, Suite};
 use watertight::wire::{Request, Transport};
@@ -56,6 +56,61 @@ fn suites_with(settings: &str, lines: &[&str]) -> Vec<Suite> {
     worlds::suites(format!(
         "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{name: t}}\nspec:\n  settings: {{{settings}}}\n{endpoints}  expect:\n{lines}"
     ))
+}
+
+#[test]
+fn source_of_an_allowed_line_is_asked_once_more_by_the_rule_of_a_denied_one() {
+    let plan = in_lab(&[
+        "{check: 'n/Pod/d -> http://s/x allowed', status: 204}",
+        "{check: 'n/Pod/a -> http://s/x denied', refusal: {status: 403}}",
+    ]);
+    let [allowed, denied] = [0, 1].map(|check: usize| plan.checks()[check].flows[0]);
+    let [allowed_rule, denied_rule] = [allowed, denied].map(|flow| plan.flow(flow).to.answer_rule);
+    assert_eq!(
+        (allowed_rule, denied_rule),
+        (AnswerRule::MatchOpens, AnswerRule::MatchRefuses)
+    );
+    let controls = &plan.target_controls()[&plan.flow(denied).to];
+    let asked = controls.iter().any(|control| {
+        let control = plan.flow(*control);
+        plan.source(control.probe) == plan.source(plan.flow(allowed).probe)
+            && control.to == plan.flow(denied).to
+    });
+    assert!(asked, "{controls:?}");
+    assert!(!controls.contains(&allowed));
+}
+
+#[test]
+fn literal_credentials_are_refused_in_a_cluster() {
+    let lines = ["{check: 'n/Pod/a -> http://s/x allowed', headers: {Authorization: 'Bearer x'}}"];
+    let error = resolve(
+        &suites(&lines),
+        world("Cluster").inventory(),
+        &BackendProperties::cluster(ControlEndpoints {
+            on_pods: None,
+            on_nodes: None,
+            from_nodes: false,
+            reference_pods: vec![],
+            reference_pods_pass: false,
+        }),
+        &Selection::default(),
+    )
+    .expect_err("a credential in the clear");
+    let PlanError::Invalid(diagnostics) = error else {
+        panic!("{error}")
+    };
+    let [diagnostic] = diagnostics.as_slice() else {
+        panic!("{diagnostics:?}")
+    };
+    assert!(
+        diagnostic
+            .message
+            .contains("Authorization: { fromEnv: NAME }"),
+        "{}",
+        diagnostic.message
+    );
+    // In the lab nothing stands in a specification.
+    in_lab(&lines);
 }
 
 fn in_lab(lines: &[&str]) -> Plan {

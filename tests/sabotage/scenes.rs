@@ -24,7 +24,7 @@ const ALLOWED: &str = "s/Pod/other -> s/Pod/target:80 allowed";
 type Says = fn(&CheckResult) -> Result<(), String>;
 
 /// A scene: its lines, how it is broken, and what each line must come back as.
-struct Play {
+pub(crate) struct Play {
     name: &'static str,
     how: How,
     lines: Vec<(&'static str, &'static str, Wanted)>,
@@ -33,7 +33,11 @@ struct Play {
 }
 
 impl Play {
-    fn new(name: &'static str, how: How, lines: &[(&'static str, &'static str, Wanted)]) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        how: How,
+        lines: &[(&'static str, &'static str, Wanted)],
+    ) -> Self {
         Self {
             name,
             how,
@@ -43,7 +47,10 @@ impl Play {
         }
     }
 
-    fn job(self, act: impl AsyncFn(Hand) -> Result<(), lab::Error> + Send + 'static) -> Job {
+    pub(crate) fn job(
+        self,
+        act: impl AsyncFn(Hand) -> Result<(), lab::Error> + Send + 'static,
+    ) -> Job {
         Job::new(format!("scene / {}", self.name), async move || {
             let case = self.case();
             match run(&case, self.how, act).await {
@@ -151,18 +158,18 @@ fn selects(app: &str) -> String {
     format!("podSelector: {{matchLabels: {{app: {app}}}}}")
 }
 
-fn unproven(reason: Reason) -> Wanted {
+pub(crate) fn unproven(reason: Reason) -> Wanted {
     Wanted::Unproven(vec![reason])
 }
 
-fn listener(name: &str) -> Listener {
+pub(crate) fn listener(name: &str) -> Listener {
     Listener::Pod {
         namespace: "s".into(),
         name: name.into(),
     }
 }
 
-fn source(name: &str) -> Source {
+pub(crate) fn source(name: &str) -> Source {
     Source::Pod {
         namespace: "s".into(),
         name: name.into(),
@@ -187,7 +194,7 @@ async fn open(hand: &Hand, port: u16) -> Result<(), lab::Error> {
 }
 
 /// The addresses of a pod, by its name; none without such a pod.
-fn addresses(pods: &[Pod], name: &str) -> Vec<IpAddr> {
+pub(crate) fn addresses(pods: &[Pod], name: &str) -> Vec<IpAddr> {
     let pod = pods.iter().find(|pod| pod.name == name);
     pod.map_or_else(Vec::new, |pod| pod.addresses.clone())
 }

@@ -17,6 +17,7 @@ use crate::descriptors::{adopt, enter_netns, raise_file_limit};
 use crate::plan_env::{Received, receive};
 use crate::probe::Common;
 use crate::responder::probe_listener;
+use crate::secrets::Secrets;
 use crate::text::printable;
 use crate::wire::{Body, ByeReason, Fault, FaultReason, Hello, MAX_FLOWS, Plan, VERSION};
 use clock::{Clock, boottime_us, wall_us};
@@ -62,7 +63,14 @@ pub fn probe_main(netns_fd: Option<i32>) -> ExitCode {
     let plan = entered
         .and(received.plan)
         .and_then(check_plan)
-        .and_then(|plan| Common::new(&plan).map(|common| (plan, common)));
+        .and_then(|plan| {
+            // A variable that is no text is none of ours.
+            let variables = std::env::vars_os().filter_map(|(name, value)| {
+                Some((name.into_string().ok()?, value.into_string().ok()?))
+            });
+            let secrets = Secrets::receive(variables, std::io::stdin().lock())?;
+            Common::new(&plan, secrets).map(|common| (plan, common))
+        });
     let (reason, code) = match plan {
         Ok((plan, common)) => match run(&plan, common, clock, &mut output) {
             Ok(reason) => (reason, ExitCode::SUCCESS),

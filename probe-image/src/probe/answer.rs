@@ -27,9 +27,14 @@ pub(crate) fn parse(bytes: &[u8], nonce: &str) -> Option<Answer> {
 /// Parses an answer in the form `NONCE NAME`, as an HTTP response carries it.
 pub(crate) fn parse_words(words: &str, nonce: &str) -> Option<Answer> {
     let (returned, name) = words.trim_end().split_once(' ')?;
+    let is_ours = returned == nonce;
     Some(Answer {
-        nonce: returned == nonce,
-        who: printable(name, 200),
+        nonce: is_ours,
+        who: if is_ours {
+            printable(name, 200)
+        } else {
+            String::new()
+        },
     })
 }
 

@@ -1,27 +1,24 @@
 //! DNS: one query to one server, as the request of a flow or for the resolve stage.
 //!
-//! A record is reported as `NAME TYPE DATA`: presentation form without class and time to live,
-//! which counts down.
+//! Of an answer's records only addresses are reported, and how many records there are: whatever
+//! else a server says stays here.
 //!
 //! # Limitations
 //!
 //! No EDNS and no DNSSEC: one question, as the simplest stub resolver asks it.
 
 use super::{Cancel, OpenConnection, Trace, tcp, udp};
-use crate::text::printable;
+use crate::text::{extent, printable};
 use crate::wire::{DnsFacts, FaultReason, Stage, StopCause, Transport};
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
-use hickory_proto::rr::{Name, RecordType};
-use std::net::SocketAddr;
+use hickory_proto::rr::{Name, RData, RecordType};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// Maximum number of records reported.
-const MAX_RECORDS: usize = 20;
-
-/// Maximum characters of a record, so that twenty fit a line.
-const MAX_RECORD: usize = 250;
+/// Maximum number of addresses reported.
+const MAX_ADDRESSES: usize = 20;
 
 /// Length of the prefix of a DNS message over TCP, which holds the message's length (RFC 1035
 /// §4.2.2).
@@ -117,7 +114,7 @@ fn is_complete(bytes: &[u8]) -> bool {
 /// Parses the answer to `query`.
 fn parse(bytes: &[u8], query: &Message) -> Result<Message, Cancel> {
     let answer =
-        Message::from_vec(bytes).map_err(|e| garbled(printable(&format!("not DNS: {e}"), 200)))?;
+        Message::from_vec(bytes).map_err(|_| garbled(format!("not DNS: {}", extent(bytes))))?;
     if answer.metadata.id != query.metadata.id
         || answer.metadata.message_type != MessageType::Response
         || answer.metadata.op_code != OpCode::Query
@@ -187,21 +184,23 @@ pub(crate) fn rcode(answer: &Message) -> u16 {
 
 /// Facts of an exchange; `answer` is `None` where none came.
 pub(crate) fn facts(server: SocketAddr, question: &Question, answer: Option<&Message>) -> DnsFacts {
-    let mut records: Vec<String> = answer
+    let records = answer.map_or(&[][..], |answer| answer.answers.as_slice());
+    let mut addresses: Vec<IpAddr> = records
         .iter()
-        .flat_map(|answer| &answer.answers)
-        .take(MAX_RECORDS)
-        .map(|r| {
-            let text = format!("{} {} {}", r.name, r.record_type(), r.data);
-            printable(&text, MAX_RECORD)
+        .filter_map(|record| match &record.data {
+            RData::A(address) => Some(IpAddr::V4(address.0)),
+            RData::AAAA(address) => Some(IpAddr::V6(address.0)),
+            _ => None,
         })
+        .take(MAX_ADDRESSES)
         .collect();
-    records.sort_unstable();
+    addresses.sort_unstable();
 
     DnsFacts {
         server: Some(server),
         name: question.name(),
         rcode: answer.map(rcode),
-        records,
+        addresses,
+        records: u16::try_from(records.len()).unwrap_or(u16::MAX),
     }
 }

@@ -4,16 +4,24 @@
 //! returns it in `x-watertight-answer: NONCE NAME`.
 //!
 //! Time and memory are limited whatever the peer sends: one deadline for the whole exchange, 32 KiB
-//! of headers, 1 MB of body of which 256 bytes are kept, 2 MiB in all.
+//! of headers, 1 MB of body of which at most 64 KiB are kept, 2 MiB in all.
+//!
+//! What the target says is searched here and goes no further: the report has the status, whether
+//! the answer is a known denial or matches the plan's pattern, and the length and digest of its
+//! body.
 
-use super::instrumented_stream::{InstrumentedStream, StreamRecord, YIELD_AFTER};
+use super::denial::known_denial;
+use super::instrumented_stream::{InstrumentedStream, StreamRecord, TooMuchRead, YIELD_AFTER};
+use super::pattern::Pattern;
 use super::{Cancel, OpenConnection, Trace, answer, tls};
-use crate::text::{hex, printable, printable_bytes};
-use crate::wire::{self, FaultReason, HttpFacts, Icmp, Stage, StopCause};
+use crate::secrets::Secrets;
+use crate::text::{printable, short_digest};
+use crate::wire::{self, FaultReason, HttpFacts, Icmp, RequestText, Stage, StopCause};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
-use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, SERVER, USER_AGENT};
+use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::http::response;
 use hyper::{Method, Request, Response, Uri, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sha2::{Digest, Sha256};
@@ -36,12 +44,8 @@ pub(crate) const ANSWER: HeaderName = HeaderName::from_static("x-watertight-answ
 /// Maximum bytes of a body that are read.
 const MAX_BODY: u64 = 1_000_000;
 
-/// Characters of a body that are reported.
-const BODY_START: usize = 256;
-
-/// Bytes of a body that are kept: more than are reported, so that a nonce at the end is found
-/// whole.
-const MAX_KEPT: usize = BODY_START + 64;
+/// Bytes of a body that are kept to recognise a known denial.
+const MAX_KEPT: usize = 1024;
 
 /// Maximum bytes of a response's headers (HTTP/2).
 const MAX_HEADER_BYTES: usize = 32 * 1024;
@@ -49,28 +53,7 @@ const MAX_HEADER_BYTES: usize = 32 * 1024;
 /// Maximum number of a response's headers (HTTP/1).
 const MAX_HEADERS: usize = 256;
 
-/// Names, or prefixes of names, of headers that enforcement layers set: Linkerd, Envoy (Istio,
-/// Cilium), cloud firewalls.
-const MARKS: [&str; 9] = [
-    "l5d-",
-    "x-envoy-",
-    "x-istio-",
-    "x-amzn-waf-",
-    "x-azure-ref",
-    "x-squid-error",
-    "cf-mitigated",
-    "proxy-authenticate",
-    "proxy-status",
-];
-
-/// Maximum number of marks reported.
-const MAX_MARKS: usize = 16;
-
-/// Maximum characters of a mark.
-const MAX_MARK: usize = 60;
-
-/// A request whose parameters are checked.
-#[derive(Debug)]
+/// A request whose parameters are checked. Without `Debug`, since it may hold secrets.
 pub(crate) struct Prepared {
     method: Method,
     path: Uri,
@@ -79,12 +62,13 @@ pub(crate) struct Prepared {
     headers: HeaderMap,
     body: Bytes,
     h2: bool,
+    pattern: Option<Pattern>,
     pub(crate) tls: Option<tls::Parameters>,
 }
 
 impl Prepared {
     /// Checks a request. `run` becomes part of the `User-Agent`.
-    pub(crate) fn new(http: &wire::Http, run: &str) -> Result<Self, String> {
+    pub(crate) fn new(http: &wire::Http, run: &str, secrets: &Secrets) -> Result<Self, String> {
         if !http.path.starts_with('/') {
             return Err(format!(
                 "the path {:?} does not begin with a slash",
@@ -101,11 +85,21 @@ impl Prepared {
             absolute: parse_uri(&absolute)?,
             authority: HeaderValue::try_from(&http.authority)
                 .map_err(|_| "the authority is no header value")?,
-            headers: header_map(&http.headers, run)?,
-            body: http.body.clone().unwrap_or_default().into(),
+            headers: header_map(&http.headers, run, secrets)?,
+            body: match &http.body {
+                Some(body) => Bytes::copy_from_slice(secrets.text(body)?.as_bytes()),
+                None => Bytes::new(),
+            },
             h2: http.h2,
+            pattern: http.pattern.as_ref().map(Pattern::new).transpose()?,
             tls: http.tls.as_ref().map(tls::Parameters::new).transpose()?,
         })
+    }
+
+    /// Bytes of an answer's body to keep.
+    fn kept(&self) -> usize {
+        let searched = self.pattern.as_ref().map_or(0, Pattern::searched);
+        searched.max(MAX_KEPT)
     }
 
     fn request(&self, version: Version, nonce: &str) -> Result<Request<Full<Bytes>>, Cancel> {
@@ -144,7 +138,11 @@ fn parse_uri(text: &str) -> Result<Uri, String> {
 }
 
 /// The plan's headers and the `User-Agent`, which a header of the plan replaces.
-fn header_map(plan_headers: &[(String, String)], run: &str) -> Result<HeaderMap, String> {
+fn header_map(
+    plan_headers: &[(String, RequestText)],
+    run: &str,
+    secrets: &Secrets,
+) -> Result<HeaderMap, String> {
     let agent = format!(
         "watertight/{} ({})",
         env!("CARGO_PKG_VERSION"),
@@ -157,8 +155,10 @@ fn header_map(plan_headers: &[(String, String)], run: &str) -> Result<HeaderMap,
     for (name, value) in plan_headers {
         let header =
             HeaderName::try_from(name).map_err(|_| format!("{name:?} is no header name"))?;
-        let value =
-            HeaderValue::try_from(value).map_err(|_| format!("no value for the header {name}"))?;
+        let mut value = HeaderValue::try_from(secrets.text(value)?)
+            .map_err(|_| format!("no value for the header {name}"))?;
+        // Kept out of the tables of HTTP/2's compression.
+        value.set_sensitive(true);
         if header == USER_AGENT {
             headers.insert(header, value);
         } else {
@@ -280,7 +280,7 @@ async fn exchange<S: Connection>(
     };
 
     let (head, incoming) = response.into_parts();
-    let mut body = Body::default();
+    let mut body = Body::keeping(prepared.kept());
     // An error or timeout here only shortens the body.
     let _ = timeout_at(deadline, driver.drive(body.read(incoming))).await;
 
@@ -288,8 +288,7 @@ async fn exchange<S: Connection>(
         .headers
         .get(ANSWER)
         .and_then(|value| answer::parse_words(value.to_str().ok()?, nonce));
-    let status = head.status.as_u16();
-    let http = facts(head.version, status, &head.headers, &body, nonce);
+    let http = facts(&head, &body, prepared.pattern.as_ref());
     *open = driver.running.map(OpenConnection::Http);
     Ok(Exchange { http, answer })
 }
@@ -361,14 +360,24 @@ impl Driver {
 }
 
 /// A body as far as it was read.
-#[derive(Default)]
 struct Body {
     start: Vec<u8>,
+    /// Bytes of the start that are kept.
+    kept: usize,
     bytes: u64,
     hash: Sha256,
 }
 
 impl Body {
+    fn keeping(kept: usize) -> Self {
+        Self {
+            start: Vec::new(),
+            kept,
+            bytes: 0,
+            hash: Sha256::new(),
+        }
+    }
+
     async fn read(&mut self, mut incoming: Incoming) {
         while let Some(Ok(frame)) = incoming.frame().await {
             let Some(data) = frame.data_ref() else {
@@ -378,7 +387,7 @@ impl Body {
             let data = &data[..data.len().min(remaining)];
             self.bytes += data.len() as u64;
             self.hash.update(data);
-            let room = MAX_KEPT - self.start.len();
+            let room = self.kept - self.start.len();
             self.start.extend_from_slice(&data[..data.len().min(room)]);
 
             if self.bytes >= MAX_BODY {
@@ -388,43 +397,20 @@ impl Body {
     }
 }
 
-fn facts(
-    version: Version,
-    status: u16,
-    headers: &HeaderMap,
-    body: &Body,
-    nonce: &str,
-) -> HttpFacts {
-    let mut marks: Vec<String> = headers
-        .keys()
-        .filter(|name| MARKS.iter().any(|mark| name.as_str().starts_with(mark)))
-        .map(|name| printable(name.as_str(), MAX_MARK))
-        .collect();
-    marks.sort_unstable();
-    marks.truncate(MAX_MARKS);
-
-    // The nonce differs in each attempt; it is replaced so that equal answers compare as equal.
-    let start = String::from_utf8_lossy(&body.start).replace(nonce, "NONCE");
+fn facts(head: &response::Parts, body: &Body, pattern: Option<&Pattern>) -> HttpFacts {
+    let status = head.status.as_u16();
     HttpFacts {
-        version: if version == Version::HTTP_2 {
+        version: if head.version == Version::HTTP_2 {
             "HTTP/2.0".into()
         } else {
-            format!("{version:?}")
+            format!("{:?}", head.version)
         },
         status,
-        server: header_text(headers, SERVER, 100),
-        location: header_text(headers, LOCATION, 200),
-        marks,
-        body_start: printable(&start, BODY_START),
+        denial: known_denial(status, &head.headers, &body.start, body.bytes),
+        matched: pattern.map(|pattern| pattern.matches(status, &head.headers, &body.start)),
         body_bytes: body.bytes,
-        body_sha256: hex(&body.hash.clone().finalize()),
+        body_digest: short_digest(&body.hash.clone().finalize()),
     }
-}
-
-/// The text of a header, printable, at most `max` characters.
-fn header_text(headers: &HeaderMap, name: HeaderName, max: usize) -> Option<String> {
-    let value = headers.get(name)?;
-    Some(printable_bytes(value.as_bytes(), max))
 }
 
 /// Classifies an error of hyper's.
@@ -445,10 +431,23 @@ fn stop_cause(error: &hyper::Error, icmp: Option<Icmp>) -> StopCause {
         return StopCause::Closed;
     }
 
-    let detail = error
-        .source()
-        .map_or_else(String::new, |source| format!(": {source}"));
     StopCause::Garbled {
-        what: printable(&format!("{error}{detail}"), 200),
+        what: printable(&garbled_text(error), 200),
     }
+}
+
+/// What is wrong with an answer, in the words of the HTTP library or of the stream's limits: never
+/// in those of the peer, which an HTTP/2 error may quote.
+fn garbled_text(error: &hyper::Error) -> String {
+    let mut source: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(inner) = source {
+        let of_the_stream = inner
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        if let Some(limit) = of_the_stream.filter(|inner| inner.is::<TooMuchRead>()) {
+            return format!("{error}: {limit}");
+        }
+        source = inner.source();
+    }
+    error.to_string()
 }

@@ -3,6 +3,8 @@
 
 use super::errqueue;
 use crate::wire::Icmp;
+use std::error::Error;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -16,6 +18,18 @@ const MAX_READ: usize = 2 * 1024 * 1024;
 
 /// Bytes after which a stream yields to the other attempts of this thread.
 pub(crate) const YIELD_AFTER: usize = 32 * 1024;
+
+/// The peer sent more than [`MAX_READ`] for one answer.
+#[derive(Debug)]
+pub(crate) struct TooMuchRead;
+
+impl fmt::Display for TooMuchRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("more than 2 MiB for one answer")
+    }
+}
+
+impl Error for TooMuchRead {}
 
 /// What was recorded of a stream that hyper owns.
 #[derive(Default)]
@@ -92,7 +106,7 @@ impl<S: AsyncRead + ErrorQueue + Unpin> AsyncRead for InstrumentedStream<S> {
             return Poll::Pending;
         }
         if self.read >= MAX_READ {
-            return Poll::Ready(Err(io::Error::other("more than 2 MiB for one answer")));
+            return Poll::Ready(Err(io::Error::other(TooMuchRead)));
         }
 
         let before = buf.filled().len();

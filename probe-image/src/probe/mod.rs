@@ -12,10 +12,12 @@
 //! UDP has no connect.
 
 mod answer;
+mod denial;
 mod dns;
 mod errqueue;
 mod http;
 mod instrumented_stream;
+mod pattern;
 mod prepare;
 mod resolve;
 mod same_outcome;
@@ -28,6 +30,7 @@ mod udp;
 
 pub(crate) use answer::{MAGIC, answer};
 pub(crate) use http::{ANSWER, NONCE};
+pub use pattern::expression_error;
 pub(crate) use prepare::{Common, Outcome, Prepared};
 pub use same_outcome::same_outcome;
 pub(crate) use socket::registration_failed;

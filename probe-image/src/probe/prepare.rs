@@ -5,6 +5,7 @@ use super::resolve::{candidates, parse_resolv_conf, resolve};
 use super::tls::{self, Trust};
 use super::truncate::truncate;
 use super::{Cancel, OpenConnection, Trace, http, tcp, udp};
+use crate::secrets::Secrets;
 use crate::text::{from_hex, hex};
 use crate::wire::{
     Deadlines, FaultReason, Flow, Observation, Plan, Request, Resolver, Stage, StopCause, Target,
@@ -28,6 +29,7 @@ pub(crate) struct Common {
     run: String,
     trust: Trust,
     resolver: Resolver,
+    secrets: Secrets,
     /// `true` once attempts in flight must end.
     ending: watch::Sender<bool>,
 }
@@ -38,12 +40,13 @@ impl Common {
     /// # Errors
     ///
     /// A certificate to trust cannot be read.
-    pub(crate) fn new(plan: &Plan) -> Result<Self, String> {
+    pub(crate) fn new(plan: &Plan, secrets: Secrets) -> Result<Self, String> {
         Ok(Self {
             seed: plan.seed,
             run: plan.run.clone(),
             trust: Trust::new(&plan.trust)?,
             resolver: plan.resolver.clone().unwrap_or_else(system_resolver),
+            secrets,
             ending: watch::Sender::new(false),
         })
     }
@@ -125,7 +128,7 @@ enum PreparedRequest {
 }
 
 impl PreparedRequest {
-    fn new(flow: &Flow, run: &str) -> Result<Self, String> {
+    fn new(flow: &Flow, run: &str, secrets: &Secrets) -> Result<Self, String> {
         Ok(match &flow.request {
             Request::Connect { linger_ms } => {
                 require_tcp(flow, "a handshake")?;
@@ -143,7 +146,7 @@ impl PreparedRequest {
             }
             Request::Http(request) => {
                 require_tcp(flow, "HTTP")?;
-                Self::Http(Box::new(http::Prepared::new(request, run)?))
+                Self::Http(Box::new(http::Prepared::new(request, run, secrets)?))
             }
             Request::Dns { name, record } => Self::Dns(Question::new(name, record)?),
         })
@@ -179,7 +182,7 @@ impl Prepared {
             return Err("a pace without a burst never starts".into());
         }
 
-        let request = PreparedRequest::new(flow, &common.run)?;
+        let request = PreparedRequest::new(flow, &common.run, &common.secrets)?;
         let destination = match &flow.target {
             Target::Address(address) => Destination::Address(*address),
             Target::Name { name, v6 } => Destination::Names {

@@ -1,13 +1,15 @@
 //! Comparison of two attempts' outcomes.
 
 use crate::wire::{DnsFacts, HttpFacts, Observation};
+use std::net::IpAddr;
 
 /// Whether two attempts had the same outcome, so that the second needs no sample.
 ///
 /// Differences between attempts without a meaning are ignored: the durations of stages, the local
-/// port, the address dialled where a name was resolved, the order of DNS records, and the length
-/// and digest of an HTTP body, which may hold dates and request numbers. Status, marks and the
-/// start of the body count: they distinguish an enforcer's answer from an application's.
+/// port, the address dialled where a name was resolved, the order of addresses, and the length and
+/// digest of an HTTP body, which may hold dates and request numbers. Status, known denials and the
+/// match of the request's pattern count: they distinguish an enforcer's answer from an
+/// application's.
 pub fn same_outcome(a: &Observation, b: &Observation) -> bool {
     let Observation {
         passed,
@@ -45,19 +47,12 @@ fn same_http(a: &HttpFacts, b: &HttpFacts) -> bool {
     let HttpFacts {
         version,
         status,
-        server,
-        location,
-        marks,
-        body_start,
+        denial,
+        matched,
         body_bytes: _,
-        body_sha256: _,
+        body_digest: _,
     } = a;
-    *version == b.version
-        && *status == b.status
-        && *server == b.server
-        && *location == b.location
-        && *marks == b.marks
-        && *body_start == b.body_start
+    *version == b.version && *status == b.status && *denial == b.denial && *matched == b.matched
 }
 
 fn same_dns(a: &DnsFacts, b: &DnsFacts) -> bool {
@@ -65,18 +60,20 @@ fn same_dns(a: &DnsFacts, b: &DnsFacts) -> bool {
         server,
         name,
         rcode,
+        addresses,
         records,
     } = a;
     *server == b.server
         && *name == b.name
         && *rcode == b.rcode
-        && sorted(records) == sorted(&b.records)
+        && *records == b.records
+        && sorted(addresses) == sorted(&b.addresses)
 }
 
-fn sorted(records: &[String]) -> Vec<&String> {
-    let mut records: Vec<&String> = records.iter().collect();
-    records.sort_unstable();
-    records
+fn sorted(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let mut addresses = addresses.to_vec();
+    addresses.sort_unstable();
+    addresses
 }
 
 #[cfg(test)]
@@ -84,28 +81,29 @@ mod tests {
     use super::*;
     use crate::wire::{Answer, Stage};
 
-    fn dns(records: [&str; 2]) -> DnsFacts {
+    fn dns(last: [u8; 2]) -> DnsFacts {
         DnsFacts {
             server: None,
             name: "a".into(),
             rcode: Some(0),
-            records: records.map(str::to_owned).to_vec(),
+            addresses: last.map(|last| [10, 0, 0, last].into()).to_vec(),
+            records: 2,
         }
     }
 
     #[test]
-    fn durations_ports_and_order_of_records_are_ignored() {
+    fn durations_ports_and_order_of_addresses_are_ignored() {
         let a = Observation {
             passed: vec![(Stage::FirstBytes, 1)],
             local_port: Some(1),
-            dns: Some(Box::new(dns(["x", "y"]))),
+            dns: Some(Box::new(dns([1, 2]))),
             ..Observation::default()
         };
         let b = Observation {
             passed: vec![(Stage::FirstBytes, 2)],
             local_port: Some(2),
             peer: Some(([127, 0, 0, 1], 1).into()),
-            dns: Some(Box::new(dns(["y", "x"]))),
+            dns: Some(Box::new(dns([2, 1]))),
             ..Observation::default()
         };
         assert!(same_outcome(&a, &b));
@@ -116,7 +114,7 @@ mod tests {
         });
         let others = [
             Observation {
-                dns: Some(Box::new(dns(["y", "z"]))),
+                dns: Some(Box::new(dns([2, 3]))),
                 ..b.clone()
             },
             Observation {

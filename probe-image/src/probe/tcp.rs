@@ -2,7 +2,7 @@
 
 use super::socket::{cancel_on_socket_error, new_socket, registration_failed};
 use super::{Cancel, Trace, answer};
-use crate::text::printable_bytes;
+use crate::text::extent;
 use crate::wire::{FaultReason, Linger, Stage, StopCause};
 use nix::libc;
 use socket2::{SockRef, Type};
@@ -272,7 +272,7 @@ pub(crate) fn record_answer(
     trace: &mut Trace,
 ) -> Result<(), Cancel> {
     let Some(answer) = answer::parse(bytes, nonce) else {
-        let what = printable_bytes(bytes, 200);
+        let what = format!("not our responder: {}", extent(bytes));
         return Err(Cancel::stop(Stage::Request, StopCause::Garbled { what }));
     };
     trace.observation.answer = Some(answer);

@@ -1,23 +1,22 @@
-//! Truncation of an observation to the length of a line, whatever peers put into certificates,
-//! headers and records.
+//! Truncation of an observation to the length of a line, whatever peers put into certificates.
 
 use crate::wire::{MAX_LINE, Observation};
 
 /// Maximum bytes of a line besides its observation.
 const FRAME: usize = 256;
 
-/// Shortens lists, then clears the start of the body, until the observation fits a line.
+/// Shortens lists until the observation fits a line.
 ///
 /// Each text is limited already, but quotation marks and characters outside ASCII need more bytes
 /// on a line than they have characters.
 pub(crate) fn truncate(observation: &mut Observation) {
-    if observation.tls.is_none() && observation.http.is_none() && observation.dns.is_none() {
+    if observation.tls.is_none() && observation.dns.is_none() {
         // All other fields together are far shorter than a line.
         return;
     }
 
     while is_too_long(observation) {
-        if !shorten_longest_list(observation) && !clear_body_start(observation) {
+        if !shorten_names(observation) && !shorten_addresses(observation) {
             // The remaining fields are limited, far below the length of a line.
             return;
         }
@@ -28,24 +27,16 @@ fn is_too_long(observation: &Observation) -> bool {
     serde_json::to_vec(observation).is_ok_and(|text| text.len() > MAX_LINE - FRAME)
 }
 
-/// Removes the last entry of the longest list; `false` if all lists are empty.
-fn shorten_longest_list(observation: &mut Observation) -> bool {
-    let names = observation.tls.as_deref_mut().map(|tls| &mut tls.names);
-    let records = observation.dns.as_deref_mut().map(|dns| &mut dns.records);
-    let marks = observation.http.as_deref_mut().map(|http| &mut http.marks);
-    let lists = [names, records, marks].into_iter().flatten();
-    lists
-        .max_by_key(|list| list.len())
-        .and_then(Vec::pop)
-        .is_some()
+/// Removes the last of a certificate's names; `false` if there is none.
+fn shorten_names(observation: &mut Observation) -> bool {
+    let tls = observation.tls.as_deref_mut();
+    tls.and_then(|tls| tls.names.pop()).is_some()
 }
 
-/// Clears the start of the body; `false` if it is empty.
-fn clear_body_start(observation: &mut Observation) -> bool {
-    let Some(http) = observation.http.as_deref_mut() else {
-        return false;
-    };
-    !std::mem::take(&mut http.body_start).is_empty()
+/// Removes the last of an answer's addresses; `false` if there is none.
+fn shorten_addresses(observation: &mut Observation) -> bool {
+    let dns = observation.dns.as_deref_mut();
+    dns.and_then(|dns| dns.addresses.pop()).is_some()
 }
 
 #[cfg(test)]
@@ -75,7 +66,8 @@ mod tests {
             server: None,
             name: text(255),
             rcode: None,
-            records: vec!["\"".repeat(250); 20],
+            addresses: vec![[0xff; 16].into(); 20],
+            records: u16::MAX,
         };
         let mut observation = Observation {
             tls: Some(Box::new(tls)),

@@ -153,6 +153,7 @@ pub(crate) fn get(port: u16) -> Http {
         headers: vec![],
         body: None,
         h2: false,
+        pattern: None,
     }
 }
 

@@ -6,6 +6,7 @@ use super::error::{Error, describe};
 use super::launch::RunContext;
 use super::preflight::objection;
 use super::probe_pod::{self, PodRequest};
+use super::secrets;
 use super::teardown::delete;
 use crate::backend::Launch;
 use crate::plan::Source;
@@ -29,9 +30,12 @@ pub(super) async fn create_probe(
     owner: Option<OwnerReference>,
 ) -> Result<CreatedObject, String> {
     let environment = watertight_probe::encode_plan(plan).map_err(|error| error.to_string())?;
+    create_secret(context, launch, plan, owner.as_ref()).await?;
+    let run = &context.settings.run;
     if let Some((namespace, name)) = launch.ephemeral_target() {
         let pod = source_pod(context, namespace, name)?;
-        let container = ephemeral::container_as_pod(&pod, &context.settings, &environment);
+        let mut container = ephemeral::container_as_pod(&pod, &context.settings, &environment);
+        secrets::refer(&mut container, run, launch.probe, plan.secret_names());
         let request = ephemeral::add_container(&context.client, &pod, &container);
         return with_timeout(context, request)
             .await
@@ -43,7 +47,8 @@ pub(super) async fn create_probe(
         owner: owner.ok_or("there is no owner Job")?,
         environment: &environment,
     };
-    let pod = pod_for(context, &launch.source, &request)?;
+    let mut pod = pod_for(context, &launch.source, &request)?;
+    secrets::refer(&mut pod, run, launch.probe, plan.secret_names());
     let created = with_timeout(context, create_pod(context, &pod)).await?;
 
     let pod_ref = PodRef {
@@ -61,6 +66,28 @@ pub(super) async fn create_probe(
             ))
         }
     }
+}
+
+/// Creates the Secret of a probe whose requests need one.
+///
+/// # Errors
+/// The reason why there is none.
+async fn create_secret(
+    context: &RunContext,
+    launch: &Launch,
+    plan: &wire::Plan,
+    owner: Option<&OwnerReference>,
+) -> Result<(), String> {
+    let secrets = context.secrets.select(plan.secret_names())?;
+    let Some(namespace) = launch
+        .namespace(&context.namespace)
+        .filter(|_| !secrets.is_empty())
+    else {
+        return Ok(());
+    };
+    let owner = owner.cloned().ok_or("there is no owner Job")?;
+    let request = secrets::create(context, namespace, launch.probe, owner, &secrets);
+    with_timeout(context, request).await
 }
 
 async fn create_pod(context: &RunContext, pod: &Pod) -> Result<Pod, Error> {

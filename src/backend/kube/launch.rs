@@ -15,6 +15,7 @@ use super::read_probe::{
 };
 use crate::backend::{Arrival, Launch};
 use crate::inventory::{Labels, identity_labels};
+use crate::model::Secrets;
 use crate::plan::{ControlEndpoints, ProbeId, ReferencePodAddress, Source};
 use crate::wire;
 use futures::StreamExt;
@@ -39,6 +40,8 @@ pub(super) struct RunContext {
     /// The namespace of node probes and reference pods.
     pub(super) namespace: String,
     pub(super) settings: RunSettings,
+    /// What requests take from the runner's environment.
+    pub(super) secrets: Secrets,
     /// The control endpoints that the current plan uses.
     pub(super) control_endpoints: ControlEndpoints,
     /// How long one request may take.
@@ -386,14 +389,12 @@ fn listening_creations(
 }
 
 /// The namespace in which a probe needs an owner Job; `None` for the runner's probe and for
-/// ephemeral containers.
+/// ephemeral containers that need no Secret.
 fn namespace_of(launch: &Launch, run_namespace: &str) -> Option<String> {
-    match &launch.source {
-        Source::Pod { .. } if launch.ephemeral => None,
-        Source::Pod { namespace, .. } => Some(namespace.clone()),
-        Source::Node { .. } | Source::ReferencePod { .. } => Some(run_namespace.to_owned()),
-        Source::Runner => None,
+    if launch.ephemeral && launch.plan.secret_names().is_empty() {
+        return None;
     }
+    launch.namespace(run_namespace).map(str::to_owned)
 }
 
 /// The pods in which probes with a pod's identity run, by the addresses of the original pods.

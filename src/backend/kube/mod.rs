@@ -55,6 +55,7 @@ mod probe_pod;
 mod read_probe;
 mod resolve;
 mod runner;
+mod secrets;
 mod state;
 mod teardown;
 mod tls;
@@ -63,6 +64,7 @@ mod watches;
 
 use super::{Arrival, Backend, Change, EnforcerCounts, Launch, WatchGap};
 use crate::inventory::{EnvironmentInfo, Inventory, read_api_objects};
+use crate::model::Secrets;
 use crate::plan::ProbeId;
 use ::kube::Api;
 use ::kube::api::PostParams;
@@ -168,6 +170,7 @@ impl Kube {
             shared,
             namespace: connection.namespace,
             settings,
+            secrets: Secrets::default(),
             control_endpoints: control_endpoints(&Inventory::default()),
             timeout,
             started,
@@ -187,6 +190,11 @@ impl Kube {
             operator: None,
             policy_latency: None,
         })
+    }
+
+    /// Provides what requests take from the runner's environment, before probes are launched.
+    pub fn provide(&mut self, secrets: Secrets) {
+        self.context.secrets = secrets;
     }
 
     /// The start of the clock that arrivals and changes are timed by.

@@ -67,6 +67,11 @@ pub(super) fn run_object(run: &str) -> String {
     format!("watertight-{run}")
 }
 
+/// The name of a probe's Secret.
+pub(super) fn probe_secret(run: &str, probe: ProbeId) -> String {
+    format!("watertight-{run}-p{}", probe.0)
+}
+
 /// The name of a probe pod.
 ///
 /// The part before the last dash is the same for all probe pods with the same labels and differs

@@ -9,13 +9,13 @@ use super::preflight::{
     self, Allowances, ClusterObjects, EphemeralTarget, Findings, NewPod, PolicyObject,
 };
 use super::probe_pod::PodRequest;
-use super::{Kube, names};
+use super::{Kube, names, secrets};
 use crate::backend::Launch;
 use crate::model::PolicyKind;
 use crate::plan::{Plan, ProbeId, Source};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The objects that a run would create, and the risks that preflight finds in them.
 #[derive(Debug, Clone, Default)]
@@ -124,6 +124,9 @@ impl Kube {
     }
 }
 
+/// The probe whose Secret all previewed pods name, so that pods of one shape stay of one shape.
+const ANY_PROBE: ProbeId = ProbeId(0);
+
 /// A probe to be judged. Its wire plan is left out, since that does not matter here.
 struct PlannedProbe<'a> {
     probe: ProbeId,
@@ -132,6 +135,8 @@ struct PlannedProbe<'a> {
     inside: bool,
     /// Whether a check needs it; other probes are only controls.
     needed: bool,
+    /// The names of the secrets that its requests need.
+    secrets: BTreeSet<&'a str>,
 }
 
 impl<'a> From<&'a Launch> for PlannedProbe<'a> {
@@ -141,6 +146,7 @@ impl<'a> From<&'a Launch> for PlannedProbe<'a> {
             source: &launch.source,
             inside: launch.ephemeral,
             needed: true,
+            secrets: launch.plan.secret_names(),
         }
     }
 }
@@ -153,6 +159,12 @@ fn planned_probes(plan: &Plan) -> Vec<PlannedProbe<'_>> {
         .flat_map(|check| &check.flows)
         .map(|flow| plan.flow(*flow).probe)
         .collect();
+    let mut secrets: BTreeMap<ProbeId, BTreeSet<&str>> = BTreeMap::new();
+    for flow in plan.flows() {
+        for secret in flow.to.request.secret_names() {
+            secrets.entry(flow.probe).or_default().insert(secret);
+        }
+    }
     plan.probes()
         .iter()
         .zip((0..).map(ProbeId))
@@ -161,6 +173,7 @@ fn planned_probes(plan: &Plan) -> Vec<PlannedProbe<'_>> {
             source,
             inside: plan.ephemeral_probes().contains(&probe),
             needed: needed.contains(&probe),
+            secrets: secrets.remove(&probe).unwrap_or_default(),
         })
         .collect()
 }
@@ -181,8 +194,11 @@ fn new_pod(context: &RunContext, planned: &PlannedProbe<'_>) -> Option<NewPod> {
         owner: placeholder_owner(context),
         environment: &[],
     };
+    let mut pod = pod_for(context, planned.source, &request).ok()?;
+    let run = &context.settings.run;
+    secrets::refer(&mut pod, run, ANY_PROBE, planned.secrets.iter().copied());
     Some(NewPod {
-        pod: pod_for(context, planned.source, &request).ok()?,
+        pod,
         originals: original(context, planned.source).into_iter().collect(),
         needed: planned.needed,
     })
@@ -223,7 +239,9 @@ fn ephemeral_targets(
         .filter(|planned| planned.inside)
         .filter_map(|planned| {
             let pod = original(context, planned.source)?;
-            let container = ephemeral::container_as_pod(&pod, &context.settings, &[]);
+            let mut container = ephemeral::container_as_pod(&pod, &context.settings, &[]);
+            let names = planned.secrets.iter().copied();
+            secrets::refer(&mut container, &context.settings.run, ANY_PROBE, names);
             let target = EphemeralTarget {
                 pod,
                 container,
@@ -259,9 +277,14 @@ fn creations(
     new_pods: &[NewPod],
     ephemeral_targets: &[EphemeralTarget],
 ) -> Vec<String> {
-    let namespaces: BTreeSet<&str> = new_pods
-        .iter()
-        .filter_map(|new| new.pod.metadata.namespace.as_deref())
+    let pods = new_pods.iter().map(|new| &new.pod);
+    let with_secrets = secrets::namespaces(
+        pods.clone()
+            .chain(ephemeral_targets.iter().map(|target| &target.container)),
+    );
+    let namespaces: BTreeSet<&str> = pods
+        .filter_map(|pod| pod.metadata.namespace.as_deref())
+        .chain(with_secrets.iter().map(String::as_str))
         .collect();
     let owner = names::run_object(&context.settings.run);
     let jobs = namespaces.into_iter().map(|namespace| {
@@ -285,7 +308,10 @@ fn creations(
             pod_name(&target.pod)
         )
     });
-    jobs.chain(pods).chain(containers).collect()
+    let secrets = with_secrets.iter().map(|namespace| {
+        format!("{namespace}/Secret/{owner}-p...: one for each probe that sends what a suite takes from the environment")
+    });
+    jobs.chain(secrets).chain(pods).chain(containers).collect()
 }
 
 /// `NAMESPACE/Pod/NAME`.

@@ -61,7 +61,8 @@ impl PendingLaunch {
         let plan = peer_addresses::replace(&launch.plan, &self.peer_addresses());
         let digests = Some(Digests::new(&launch.plan, &plan));
         if matches!(launch.source, Source::Runner) {
-            let runner = RunnerProbe::start(launch.probe, &plan, digests, context.started, lines)?;
+            let (secrets, started) = (&context.secrets, context.started);
+            let runner = RunnerProbe::start(launch.probe, &plan, secrets, digests, started, lines)?;
             created.add_runner_probe(runner);
             return Ok(());
         }

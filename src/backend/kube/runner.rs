@@ -2,7 +2,9 @@
 
 use super::peer_addresses::Digests;
 use crate::backend::lines::{parse, without_end};
+use crate::backend::probe_stdin::{self, ProbeStdin};
 use crate::backend::{Arrival, ProbeFault};
+use crate::model::Secrets;
 use crate::plan::ProbeId;
 use crate::wire::{self, MAX_LINE};
 use nix::sys::signal::{Signal, kill};
@@ -10,7 +12,7 @@ use nix::unistd::Pid;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -24,8 +26,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// The running probe process of the runner.
 pub(super) struct RunnerProbe {
     pid: Pid,
-    /// Its end of file ends the probe, even if this process is killed.
-    _stdin: Option<ChildStdin>,
+    _stdin: ProbeStdin,
     reader: JoinHandle<()>,
 }
 
@@ -37,17 +38,19 @@ impl RunnerProbe {
     pub(super) fn start(
         probe: ProbeId,
         plan: &wire::Plan,
+        secrets: &Secrets,
         digests: Option<Digests>,
         run_start: Instant,
         lines: &mpsc::Sender<Arrival>,
     ) -> Result<Self, String> {
         let environment = watertight_probe::encode_plan(plan).map_err(|error| error.to_string())?;
+        let secrets = secrets.select(plan.secret_names())?;
         let mut command = Command::new(SELF_EXE);
         command
             .arg("__probe")
             .env_clear()
             .envs(environment)
-            .env("WATERTIGHT_STDIN", "1")
+            .envs(probe_stdin::variables(&secrets))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -55,7 +58,7 @@ impl RunnerProbe {
 
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         let pid = Pid::from_raw(child.id().map_or(0, u32::cast_signed));
-        let stdin = child.stdin.take();
+        let stdin = ProbeStdin::feed(child.stdin.take(), &secrets);
         let reader = tokio::spawn(read(probe, child, digests, run_start, lines.clone()));
         Ok(Self {
             pid,

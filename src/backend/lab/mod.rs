@@ -61,6 +61,7 @@ mod world;
 
 use super::{Arrival, Backend, Change, EnforcerCounts, Launch};
 use crate::inventory::{EnvironmentInfo, Inventory};
+use crate::model::Secrets;
 use probes::Probes;
 use responder::Responder;
 use running::Running;
@@ -131,6 +132,8 @@ pub struct Lab {
     authority: String,
     started: Instant,
     changes: Option<mpsc::Receiver<Change>>,
+    /// What requests take from the environment.
+    secrets: Secrets,
 }
 
 impl Lab {
@@ -160,6 +163,7 @@ impl Lab {
             probes: Arc::new(Mutex::new(Probes::default())),
             started,
             changes: Some(changes),
+            secrets: Secrets::default(),
         })
     }
 
@@ -171,6 +175,11 @@ impl Lab {
     /// The certificate of the authority that signed the certificates of all listeners, PEM.
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// Provides what requests take from the environment, before probes are launched.
+    pub fn provide(&mut self, secrets: Secrets) {
+        self.secrets = secrets;
     }
 
     /// A handle with which a test breaks the lab while it runs.
@@ -223,8 +232,10 @@ impl Backend for Lab {
             .await?;
 
         for (launch, netns) in probes.into_iter().zip(namespaces) {
-            let launched =
-                netns.and_then(|netns| self.probes().launch(&launch, netns, self.started, &lines));
+            let launched = netns.and_then(|netns| {
+                self.probes()
+                    .launch(&launch, netns, &self.secrets, self.started, &lines)
+            });
             if let Err(why) = launched {
                 probes::not_started(launch.probe, why, self.started, &lines).await;
             }

@@ -3,7 +3,9 @@
 use super::netns::Netns;
 use super::spawn::{SELF, prepare};
 use crate::backend::lines::{parse, without_end};
+use crate::backend::probe_stdin::{self, ProbeStdin};
 use crate::backend::{Arrival, Launch, ProbeFault};
+use crate::model::Secrets;
 use crate::plan::ProbeId;
 use crate::wire::{self, MAX_LINE};
 use nix::sys::signal::{Signal, kill};
@@ -12,7 +14,7 @@ use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -29,8 +31,7 @@ pub(super) struct Probes {
 #[derive(Debug)]
 pub(super) struct Probe {
     pid: Pid,
-    /// Closing it ends the probe, also when this process is killed.
-    _stdin: Option<ChildStdin>,
+    _stdin: ProbeStdin,
     reader: JoinHandle<()>,
 }
 
@@ -43,12 +44,14 @@ impl Probes {
         &mut self,
         launch: &Launch,
         netns: Netns,
+        secrets: &Secrets,
         started: Instant,
         lines: &mpsc::Sender<Arrival>,
     ) -> Result<(), String> {
-        let mut child = start(launch, netns)?;
+        let secrets = secrets.select(launch.plan.secret_names())?;
+        let mut child = start(launch, netns, &secrets)?;
         let pid = Pid::from_raw(child.id().map_or(0, u32::cast_signed));
-        let stdin = child.stdin.take();
+        let stdin = ProbeStdin::feed(child.stdin.take(), &secrets);
         let reader = tokio::spawn(read(launch.probe, child, started, lines.clone()));
         self.running.insert(
             launch.probe,
@@ -119,7 +122,7 @@ pub(super) async fn not_started(
 }
 
 /// Executes this program as a probe.
-fn start(launch: &Launch, netns: Netns) -> Result<Child, String> {
+fn start(launch: &Launch, netns: Netns, secrets: &Secrets) -> Result<Child, String> {
     use std::os::fd::{AsFd, AsRawFd};
     let environment =
         watertight_probe::encode_plan(&launch.plan).map_err(|error| error.to_string())?;
@@ -130,7 +133,7 @@ fn start(launch: &Launch, netns: Netns) -> Result<Child, String> {
         .arg(netns.as_fd().as_raw_fd().to_string())
         .env_clear()
         .envs(environment)
-        .env("WATERTIGHT_STDIN", "1")
+        .envs(probe_stdin::variables(secrets))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());

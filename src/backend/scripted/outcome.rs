@@ -2,8 +2,8 @@
 
 use super::script::Span;
 use crate::wire::{
-    Answer, DnsFacts, FaultReason, Flow, HttpFacts, Icmp, Linger, Observation, Request, Stage,
-    Stop, StopCause, Target, TlsFacts, Transport,
+    Answer, AnswerPattern, DnsFacts, FaultReason, Flow, Http, HttpDenial, HttpFacts, Icmp, Linger,
+    Observation, Request, Stage, Stop, StopCause, Target, TlsFacts, Transport,
 };
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -53,14 +53,12 @@ pub(super) enum Outcome {
     /// An HTTP response with this status arrives.
     Status {
         code: u16,
+        /// The known denial that it is.
         #[serde(default)]
-        body: String,
-        /// `server` header.
+        denial: Option<HttpDenial>,
+        /// Whether it has the headers and the body of the request's pattern.
         #[serde(default)]
-        server: Option<String>,
-        /// Names of headers that enforcement layers set.
-        #[serde(default)]
-        marks: Vec<String>,
+        matches: bool,
     },
     /// All stages are passed with a certificate that is not trusted.
     Untrusted,
@@ -85,10 +83,9 @@ pub(super) fn attempt(flow: &Flow, span: &Span, target: &str) -> (AttemptResult,
         }
         Outcome::Silence => StopCause::Silence,
         Outcome::Reset => StopCause::Error {
-            errno: if stop_stage(flow, span) > Stage::Connect {
-                ECONNRESET
-            } else {
-                ECONNREFUSED
+            errno: match span.stage {
+                Some(stage) if stage > Stage::Connect => ECONNRESET,
+                Some(_) | None => ECONNREFUSED,
             },
             icmp: None,
         },
@@ -111,7 +108,7 @@ pub(super) fn attempt(flow: &Flow, span: &Span, target: &str) -> (AttemptResult,
         Outcome::Garbled { what } => StopCause::Garbled { what: what.clone() },
     };
 
-    let stage = stop_stage(flow, span);
+    let stage = stop_stage(flow, span, &how);
     let duration = match how {
         StopCause::Silence => deadline(flow, stage),
         _ => span.latency,
@@ -129,15 +126,13 @@ pub(super) fn attempt(flow: &Flow, span: &Span, target: &str) -> (AttemptResult,
     (AttemptResult::Observed(observation), duration)
 }
 
-/// The stage at which an attempt stops.
-fn stop_stage(flow: &Flow, span: &Span) -> Stage {
-    span.stage.unwrap_or_else(|| match &span.outcome {
-        Outcome::Alert { .. } => Stage::Tls,
-        Outcome::Rcode { .. } if matches!(flow.target, Target::Name { .. }) => Stage::Resolve,
-        _ => stages(flow)
-            .into_iter()
-            .find(|stage| *stage != Stage::Resolve)
-            .unwrap_or(Stage::Connect),
+/// The stage at which an attempt stops: the script's, or that at which the agent would stop.
+fn stop_stage(flow: &Flow, span: &Span, how: &StopCause) -> Stage {
+    span.stage.unwrap_or_else(|| match (&flow.target, how) {
+        (Target::Name { .. }, StopCause::Rcode { .. }) => Stage::Resolve,
+        (Target::Name { .. } | Target::Address(_), _) => {
+            flow.request.stage_stopped_by(flow.transport, how)
+        }
     })
 }
 
@@ -217,14 +212,15 @@ fn add_facts(flow: &Flow, outcome: &Outcome, name: &str, observation: &mut Obser
                 let facts = tls_facts(tls.server_name.as_deref(), outcome, name);
                 observation.tls = Some(Box::new(facts));
             }
-            observation.http = Some(Box::new(http_facts(outcome)));
+            observation.http = Some(Box::new(http_facts(http, outcome)));
         }
-        Request::Dns { name, record } => {
+        Request::Dns { name, .. } => {
             observation.dns = Some(Box::new(DnsFacts {
                 server: None,
                 name: name.clone(),
                 rcode: Some(0),
-                records: vec![format!("{name} {record} 10.0.0.1")],
+                addresses: vec![[10, 0, 0, 1].into()],
+                records: 1,
             }));
         }
     }
@@ -245,24 +241,33 @@ fn tls_facts(server_name: Option<&str>, outcome: &Outcome, name: &str) -> TlsFac
     }
 }
 
-fn http_facts(outcome: &Outcome) -> HttpFacts {
-    let (status, body, server, marks) = match outcome {
+fn http_facts(http: &Http, outcome: &Outcome) -> HttpFacts {
+    let (status, denial, matches) = match outcome {
         Outcome::Status {
             code,
-            body,
-            server,
-            marks,
-        } => (*code, body.clone(), server.clone(), marks.clone()),
-        _ => (200, "ok".to_owned(), None, Vec::new()),
+            denial,
+            matches,
+        } => (*code, *denial, *matches),
+        _ => (200, None, false),
     };
     HttpFacts {
         version: "HTTP/1.1".into(),
         status,
-        server,
-        location: None,
-        marks,
-        body_bytes: body.len() as u64,
-        body_start: body,
-        body_sha256: "00".repeat(32),
+        denial,
+        matched: http
+            .pattern
+            .as_ref()
+            .map(|pattern| has_status(pattern, status) && (matches || !has_texts(pattern))),
+        body_bytes: 2,
+        body_digest: "00".repeat(8),
     }
+}
+
+fn has_status(pattern: &AnswerPattern, status: u16) -> bool {
+    pattern.status.is_empty() || pattern.status.contains(&status)
+}
+
+/// Whether a pattern has more than a status.
+fn has_texts(pattern: &AnswerPattern) -> bool {
+    !pattern.headers.is_empty() || pattern.body.is_some()
 }

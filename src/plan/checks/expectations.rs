@@ -53,7 +53,7 @@ impl Expectations {
             address: key.address,
             name: key.name.clone(),
             port,
-            request: key.request.clone(),
+            request: key.without_answer_rule().request,
         };
         match self.by_request.entry(request) {
             Entry::Vacant(vacant) => {

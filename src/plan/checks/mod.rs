@@ -346,7 +346,8 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
                 url,
                 settings,
                 self.backend,
-            ),
+            )
+            .judged_by(settings, line.expected),
             port,
             expected: line.expected,
             line: Some(line),

@@ -11,7 +11,7 @@ use super::backend_properties::{ControlEndpoints, NodeEndpoint, ReferencePodAddr
 use super::builder::Builder;
 use super::predict::Predictions;
 use super::request::DNS_CONTROL_NAME;
-use super::{Flow, FlowId, ProbeId, Source, TargetKey, TargetKind, Waits};
+use super::{AnswerRule, Flow, FlowId, ProbeId, Source, TargetKey, TargetKind, Waits};
 use crate::inventory::{Inventory, Pod};
 use crate::model::Family;
 use crate::suite::{Expected, Suite};
@@ -49,6 +49,7 @@ pub(super) fn add<'a>(
     let denied = controls.builder.flows_expected(Expected::Denied);
 
     controls.add_allowed_checks(&allowed);
+    controls.add_allowed_checks_of_another_rule(&allowed, &denied);
     controls.add_named_controls(suites);
     for flow in allowed.iter().chain(&denied) {
         controls.add_target_controls(*flow);
@@ -160,6 +161,7 @@ impl Controls<'_, '_> {
                 name: DNS_CONTROL_NAME.into(),
                 record: "A".into(),
             },
+            answer_rule: AnswerRule::Any,
             once: false,
         };
         Some((key, service_target_kind(service, self.inventory)))
@@ -181,6 +183,7 @@ fn nonce_to(address: IpAddr, port: u16, transport: Transport) -> TargetKey {
         port,
         transport,
         request: Request::Nonce,
+        answer_rule: AnswerRule::Any,
         once: false,
     }
 }

@@ -7,7 +7,7 @@ use crate::plan::composite::{self, Composite};
 use crate::plan::endpoints::{EndpointKind, resolve_endpoint};
 use crate::plan::{FlowId, Source, TargetKey, TargetKind};
 use crate::suite::Suite;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Pods that are tried as controls where no check of the suite is allowed to reach a Service.
@@ -26,6 +26,36 @@ impl Controls<'_, '_> {
         for flow in allowed {
             let key = self.flow(*flow).to.clone();
             self.add_target_control(&key, *flow);
+        }
+    }
+
+    /// An allowed check that sends the same and expects another answer: its source is asked once
+    /// more, and judged by the rule of the flow that it is a control of.
+    pub(super) fn add_allowed_checks_of_another_rule(
+        &mut self,
+        allowed: &BTreeSet<FlowId>,
+        denied: &BTreeSet<FlowId>,
+    ) {
+        let mut by_packets: HashMap<TargetKey, Vec<FlowId>> = HashMap::new();
+        for id in allowed {
+            let to = &self.flow(*id).to;
+            if to.request.http().is_some() {
+                let same_packets = by_packets.entry(to.without_answer_rule()).or_default();
+                same_packets.push(*id);
+            }
+        }
+
+        for id in allowed.iter().chain(denied) {
+            let to = Arc::clone(&self.flow(*id).to);
+            if to.request.http().is_none() {
+                continue;
+            }
+            let same_packets = by_packets.get(&to.without_answer_rule());
+            for other in same_packets.into_iter().flatten() {
+                if self.flow(*other).to != to {
+                    self.copy_from(&self.source_of(*other), *id);
+                }
+            }
         }
     }
 

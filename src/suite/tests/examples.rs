@@ -3,8 +3,8 @@
 use super::*;
 use crate::model::Transport;
 use crate::suite::{
-    EndpointId, Expected, Locator, Mechanism, PortItem, PortRef, RequiredTier, Spread, Subject,
-    TargetWhat,
+    EndpointId, Expected, Locator, Mechanism, PortItem, PortRef, RequestText, RequiredTier, Spread,
+    Subject, TargetWhat,
 };
 use std::time::Duration;
 
@@ -168,13 +168,11 @@ fn every_key_is_read() {
     assert_eq!(suite.endpoints[control.0].locator, Locator::Runner);
     assert_eq!(
         settings.headers,
-        [
-            ("X-Probe".to_owned(), "yes".to_owned()),
-            ("Accept".to_owned(), "text/html".to_owned())
-        ]
+        [("X-Probe", "yes"), ("Accept", "text/html")]
+            .map(|(name, value)| (name.to_owned(), RequestText::Literal(value.to_owned())))
     );
-    assert_eq!(settings.status, Some(204));
-    assert_eq!(settings.body.as_deref(), Some("1.10"));
+    assert_eq!(settings.status, [204]);
+    assert_eq!(settings.body, Some(RequestText::Literal("1.10".into())));
     assert_eq!(settings.server_name.as_deref(), Some("bank.example"));
     assert_eq!(settings.alpn, ["h2", "http/1.1"]);
     assert_eq!(settings.record.as_deref(), Some("AAAA"));
@@ -199,11 +197,11 @@ fn every_key_is_read() {
     let pay = line(&suite, 3);
     assert_eq!(
         (
-            pay.settings.status,
+            pay.settings.status.as_slice(),
             pay.settings.repeat,
             pay.settings.required_tier
         ),
-        (Some(200), Some(false), Some(RequiredTier::A2))
+        (&[200][..], Some(false), Some(RequiredTier::A2))
     );
     let scrape = line(&suite, 4);
     assert_eq!(

@@ -501,7 +501,35 @@ fn mistakes_in_a_long_form() {
         ),
         (
             "status: 404",
-            "error: status has no effect on this line; help: it needs an http or https target",
+            "error: status says what an allowed line is answered; help: say how the enforcer refuses a denied one: refusal: { status: 403 }",
+        ),
+        (
+            "refusal: {status: 403}",
+            "error: refusal has no effect on this line; help: it needs an http or https target",
+        ),
+        (
+            "refusal: {}",
+            "error: refusal describes no answer; help: say how the enforcer answers: refusal: { status: 403 }",
+        ),
+        (
+            "refusal: {body: \"(\"}",
+            "error: body: \"(\" is not a regular expression:",
+        ),
+        (
+            "refusal: {status: [403, 1]}",
+            "error: status: \"1\" is not a whole number from 100 to 599",
+        ),
+        (
+            "headers: {A: {fromEnv: WATERTIGHT_TEST_UNSET}}",
+            "error: the environment has no variable WATERTIGHT_TEST_UNSET; help: set the variable where watertight runs",
+        ),
+        (
+            "body: {fromEnv: a-b}",
+            "error: fromEnv: \"a-b\" is not the name of a variable",
+        ),
+        (
+            "body: {env: A}",
+            "error: a text from the environment has no key \"env\"",
         ),
         (
             "record: A",
@@ -561,6 +589,16 @@ fn mistakes_in_a_long_form() {
         "    - { check: web -> payment:1 allowed, mechanism: drop, startup: isolated, tier: D2 }",
     )]);
     assert_eq!(allowed.len(), 3, "{allowed:#?}");
+    let allowed = problems(&[&with_lines(
+        "    - { check: \"web -> http://payment/ allowed\", refusal: {status: 403} }",
+    )]);
+    assert!(
+        allowed.len() == 1
+            && allowed[0].contains(
+                "refusal says how a denied line is refused; help: say what an allowed line is answered: status: 200"
+            ),
+        "{allowed:#?}"
+    );
     let without = problems(&[&with_lines("    - { chek: web -> payment:1 denied }")]);
     assert!(
         without.len() == 1 && without[0].contains("has no key \"chek\"; help: did you mean check?"),

@@ -14,9 +14,9 @@ use super::{
 };
 use crate::model::{Family, ObjectRef};
 use crate::plan::{
-    BackendKind, Check, CheckSettings, ControlStrength, Flow, FlowId, LineRef, Path, PathEnd, Plan,
-    PlanParts, ProbeId, Provability, Scope, Source, SourceControls, TargetKey, TargetKind, Waits,
-    WeakerControls,
+    AnswerRule, BackendKind, Check, CheckSettings, ControlStrength, Flow, FlowId, LineRef, Path,
+    PathEnd, Plan, PlanParts, ProbeId, Provability, Scope, Source, SourceControls, TargetKey,
+    TargetKind, Waits, WeakerControls,
 };
 use crate::suite::{Expected, Mechanism, RequiredTier, Settings};
 use crate::wire::{FaultReason, Linger, Observation, Request, Stage, Stop, StopCause, Transport};
@@ -98,6 +98,7 @@ fn key(address: &str, port: u16) -> TargetKey {
         port,
         transport: Transport::Tcp,
         request: Request::Nonce,
+        answer_rule: AnswerRule::Any,
         once: false,
     }
 }

@@ -1,7 +1,9 @@
 //! Requests that are sent once, take long, go by name, or pass a mesh.
 
-use super::super::{read, waits_needed};
+use super::super::{Signature, read, waits_needed};
 use super::*;
+use crate::plan::AnswerRule;
+use crate::wire::{HttpDenial, HttpFacts};
 
 fn http(method: &str) -> Request {
     Request::Http(crate::wire::Http {
@@ -12,6 +14,7 @@ fn http(method: &str) -> Request {
         headers: vec![],
         body: None,
         h2: false,
+        pattern: None,
     })
 }
 
@@ -195,7 +198,7 @@ fn after_handshake(flow: &Flow, linger: Linger) -> Reading {
         linger: Some(linger),
         ..Observation::default()
     };
-    read(flow, None, &observation)
+    read(flow, &observation)
 }
 
 #[test]
@@ -233,6 +236,103 @@ fn deny_after_a_mesh_handshake_needs_a_target_control_that_got_bytes() {
             reason(&scene.deny()),
             Some(Reason::NoControlAnswered),
             "{linger:?}, and so did the control"
+        );
+    }
+}
+
+/// What a DNS answer with this code, without a record, is read as.
+fn dns_answer(code: u16) -> Reading {
+    let to = TargetKey {
+        request: Request::Dns {
+            name: "evil.example".into(),
+            record: "A".into(),
+        },
+        transport: Transport::Udp,
+        ..key("10.0.2.1", 53)
+    };
+    let flow = Flow {
+        opens_at: Stage::FirstBytes,
+        ..flow(0, to, target_pod("postgres-0", "node-2"))
+    };
+    let observation = Observation {
+        passed: vec![(Stage::FirstBytes, 300)],
+        stop: Some(Stop {
+            stage: Stage::Request,
+            how: StopCause::Rcode { code },
+        }),
+        ..Observation::default()
+    };
+    read(&flow, &observation)
+}
+
+#[test]
+fn dns_answer_refused_is_blocked_at_the_request_and_every_other_opens() {
+    let Reading::Blocked(block) = dns_answer(5) else {
+        panic!("REFUSED is a refusal")
+    };
+    assert_eq!(
+        (block.passed, block.stage, block.signature),
+        (
+            Some(Stage::FirstBytes),
+            Stage::Request,
+            Some(Signature::DnsRefused)
+        )
+    );
+    for code in [0, 2, 3] {
+        let Reading::Open(success) = dns_answer(code) else {
+            panic!("{code} is an answer")
+        };
+        assert_eq!((success.passed, success.then), (Stage::Request, None));
+    }
+}
+
+/// What an HTTP answer is read as by this rule, where it matches the pattern or not.
+fn http_answer(answer_rule: AnswerRule, matched: Option<bool>, denial: Option<HttpDenial>) -> bool {
+    let to = TargetKey {
+        request: http("GET"),
+        answer_rule,
+        ..key("10.0.2.1", 80)
+    };
+    let flow = Flow {
+        opens_at: Stage::Request,
+        ..flow(0, to, target_pod("postgres-0", "node-2"))
+    };
+    let http = HttpFacts {
+        version: "HTTP/1.1".into(),
+        status: 403,
+        denial,
+        matched,
+        body_bytes: 0,
+        body_digest: String::new(),
+    };
+    let stages = [Stage::Connect, Stage::FirstBytes, Stage::Request];
+    let observation = Observation {
+        passed: stages.map(|stage| (stage, 300)).to_vec(),
+        http: Some(Box::new(http)),
+        ..Observation::default()
+    };
+    matches!(read(&flow, &observation), Reading::Open(_))
+}
+
+#[test]
+fn http_answer_is_read_by_the_rule_of_its_flow() {
+    use AnswerRule::{Any, MatchOpens, MatchRefuses};
+    for (rule, matched, opens) in [
+        (Any, None, true),
+        (MatchOpens, Some(true), true),
+        (MatchOpens, Some(false), false),
+        (MatchOpens, None, false),
+        (MatchRefuses, Some(true), false),
+        (MatchRefuses, Some(false), true),
+    ] {
+        assert_eq!(
+            http_answer(rule, matched, None),
+            opens,
+            "{rule:?} {matched:?}"
+        );
+        assert!(
+            !http_answer(rule, matched, Some(HttpDenial::CiliumHttp)),
+            "a known denial is one by every rule"
         );
     }
 }

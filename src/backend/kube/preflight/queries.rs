@@ -12,6 +12,7 @@ use super::{
     dry_run_risks, ephemeral, object_name, risks,
 };
 use crate::backend::kube::ephemeral::add_container_dry_run;
+use crate::backend::kube::secrets;
 use futures::{StreamExt, TryStreamExt, future, stream};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::authorization::v1::{
@@ -61,7 +62,13 @@ pub async fn inspect(
         .collect();
     let pod_namespaces = namespaces(new_pods.iter().map(|new| &new.pod));
     let ephemeral_namespaces = namespaces(ephemeral_targets.iter().map(|target| &target.pod));
-    let needed = rights::needed(read, &pod_namespaces, &ephemeral_namespaces);
+    let created = new_pods.iter().map(|new| &new.pod);
+    let entered = ephemeral_targets.iter().map(|target| &target.container);
+    let secret_namespaces = secrets::namespaces(created.chain(entered));
+    let mut needed = rights::needed(read, &pod_namespaces, &ephemeral_namespaces);
+    needed.extend(rights::needed_for_secrets(&secret_namespaces));
+    needed.sort();
+    needed.dedup();
     let (missing, (cluster, unlisted), dry_runs, ephemeral_dry_runs) = future::try_join4(
         missing_rights(client, read, &needed),
         list_objects(client, &pod_namespaces, watched),

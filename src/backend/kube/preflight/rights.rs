@@ -1,7 +1,8 @@
 //! The rights that a run needs, those that are missing, and the Role that grants them.
 //!
 //! A run needs no exec, no secrets and no patch: a probe gets its plan when it is created, and
-//! reports in its log. Only ephemeral containers need the right to patch, for the pods' subresource
+//! reports in its log. Only suites that take credentials from the environment need the right to
+//! create Secrets, and none needs to read one. Only ephemeral containers need the right to patch, for the pods' subresource
 //! `ephemeralcontainers`.
 
 use k8s_openapi::api::authorization::v1::{ResourceRule, SubjectRulesReviewStatus};
@@ -77,6 +78,12 @@ const EPHEMERAL_RULES: [Rule; 2] = [
     ("", "pods/ephemeralcontainers", &["patch"]),
 ];
 
+/// Rights in every namespace with a probe that sends what a suite takes from the environment.
+const SECRET_RULES: [Rule; 2] = [
+    ("", "secrets", &["create"]),
+    ("batch", "jobs", &["create", "delete"]),
+];
+
 /// Optional rights in the cluster: without them, a run knows less.
 const CLUSTER_RULES: [Rule; 2] = [
     ("", "namespaces", &["list", "watch"]),
@@ -109,6 +116,19 @@ pub fn needed(
         }
     }
     rights.into_iter().collect()
+}
+
+/// The rights that a suite needs that takes credentials from the environment, in the namespaces of
+/// the probes that send them: to create Secrets, and the owner Jobs with which they go.
+pub fn needed_for_secrets(namespaces: &BTreeSet<String>) -> Vec<Right> {
+    let rules = SECRET_RULES.iter();
+    rules
+        .flat_map(|rule| {
+            namespaces
+                .iter()
+                .flat_map(|namespace| rights_of(Some(namespace), rule))
+        })
+        .collect()
 }
 
 /// The optional rights, without which a run knows less.
@@ -285,6 +305,17 @@ mod tests {
                 "{right}"
             );
         }
+    }
+
+    #[test]
+    fn credentials_need_the_right_to_create_secrets_and_none_to_read_them() {
+        let rights = needed_for_secrets(&names(&["shop"]));
+        let secrets = rights.iter().filter(|right| right.resource == "secrets");
+        assert_eq!(
+            secrets.map(|right| right.verb).collect::<Vec<_>>(),
+            ["create"]
+        );
+        assert!(needed_for_secrets(&BTreeSet::new()).is_empty());
     }
 
     #[test]

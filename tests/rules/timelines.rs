@@ -59,7 +59,7 @@ impl ProbeClock {
 
     fn hello(self, digest: String) -> Body {
         Body::Hello(Hello {
-            version: "0".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
             run: worlds::RUN.into(),
             digest,
             addresses: vec![],

@@ -449,6 +449,11 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
         }
 
         check.flows = self.add_flows(spec, check.settings.spread, from_everything_else);
+        if check.provability == Provability::Provable
+            && let Some(why) = self.hairpin(spec, check.settings.spread)
+        {
+            check.provability = Provability::Unprovable(why);
+        }
         if check.flows.is_empty() && check.provability == Provability::Provable {
             check.provability = Provability::MatchesNothing(
                 "there is no pair of addresses of one family to test: the two ends are one pod, or share no address family".into(),
@@ -618,6 +623,13 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
             }
         }
         pairs > 0
+    }
+
+    /// Why flows of a check are left out, where a pod would dial its own Service.
+    fn hairpin(&self, spec: &CheckSpec<'_>, spread: Spread) -> Option<String> {
+        let source = &self.endpoints[spec.source.0];
+        let sources = self.addressing.sources(source, Some(spread));
+        self.addressing.hairpin(&sources, &self.targets(spec))
     }
 
     fn targets(&self, spec: &CheckSpec<'_>) -> Vec<(TargetKey, TargetKind)> {

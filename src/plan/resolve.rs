@@ -8,7 +8,7 @@ use super::coverage::coverage;
 use super::notes::source_modes;
 use super::predict::{self, Predictions};
 use super::sweep;
-use super::{BackendProperties, Check, Plan, Provability, SuiteRef};
+use super::{BackendKind, BackendProperties, Check, Plan, Provability, SuiteRef};
 use crate::inventory::Inventory;
 use crate::model::ObjectRef;
 use crate::source::Place;
@@ -76,7 +76,10 @@ pub fn resolve(
 ) -> Result<Plan, PlanError> {
     let mut builder = Builder::default();
     let mut diagnostics = Vec::new();
-    let addressing = Addressing::of(inventory);
+    let mut addressing = Addressing::of(inventory);
+    if backend.kind == BackendKind::Cluster {
+        addressing.send_from_within(suites);
+    }
     for (index, suite) in suites.iter().enumerate() {
         builder.suites.push(SuiteRef {
             name: suite.name.clone(),

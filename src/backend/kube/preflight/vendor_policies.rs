@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// A kind of policies.
-struct Kind {
+struct PolicyResource {
     /// As reports name it.
     name: &'static str,
     group: &'static str,
@@ -28,8 +28,8 @@ const fn of_cluster(
     version: &'static str,
     kind: &'static str,
     plural: &'static str,
-) -> Kind {
-    Kind {
+) -> PolicyResource {
+    PolicyResource {
         name: kind,
         group,
         version,
@@ -39,7 +39,7 @@ const fn of_cluster(
     }
 }
 
-const KINDS: [Kind; 6] = [
+const RESOURCES: [PolicyResource; 6] = [
     of_cluster(
         "policy.networking.k8s.io",
         "v1alpha1",
@@ -58,7 +58,7 @@ const KINDS: [Kind; 6] = [
         "CiliumClusterwideNetworkPolicy",
         "ciliumclusterwidenetworkpolicies",
     ),
-    Kind {
+    PolicyResource {
         is_namespaced: true,
         ..of_cluster(
             "cilium.io",
@@ -67,7 +67,7 @@ const KINDS: [Kind; 6] = [
             "ciliumnetworkpolicies",
         )
     },
-    Kind {
+    PolicyResource {
         name: "Calico GlobalNetworkPolicy",
         ..of_cluster(
             "crd.projectcalico.org",
@@ -76,7 +76,7 @@ const KINDS: [Kind; 6] = [
             "globalnetworkpolicies",
         )
     },
-    Kind {
+    PolicyResource {
         name: "Calico NetworkPolicy",
         is_namespaced: true,
         ..of_cluster(
@@ -99,7 +99,7 @@ pub(super) async fn list(
 ) -> Result<(Vec<PolicyObject>, Vec<Risk>), kube::Error> {
     // Where a kind is not served, its list is refused for the lack of a right as well.
     let groups = client.list_api_groups().await?;
-    let served = KINDS
+    let served = RESOURCES
         .iter()
         .filter(|kind| groups.groups.iter().any(|group| group.name == kind.group));
     let listed =
@@ -115,7 +115,7 @@ pub(super) async fn list(
 
 async fn list_kind(
     client: &Client,
-    kind: &Kind,
+    kind: &PolicyResource,
     namespaces: &BTreeSet<String>,
 ) -> Result<(Vec<PolicyObject>, Option<Risk>), kube::Error> {
     let resource = ApiResource {
@@ -157,7 +157,7 @@ async fn list_unless_forbidden(
     }
 }
 
-fn policy_objects(kind: &Kind, objects: Vec<DynamicObject>) -> Vec<PolicyObject> {
+fn policy_objects(kind: &PolicyResource, objects: Vec<DynamicObject>) -> Vec<PolicyObject> {
     objects
         .into_iter()
         .map(|object| PolicyObject {
@@ -178,7 +178,7 @@ fn rules(mut object: Value) -> Value {
     object
 }
 
-fn unlisted(kind: &Kind) -> Risk {
+fn unlisted(kind: &PolicyResource) -> Risk {
     Risk {
         code: Code::PolicyLabelMissing,
         severity: Severity::Warn,

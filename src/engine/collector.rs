@@ -246,6 +246,13 @@ impl Collector {
                 "the probe has another plan than this run's".into(),
             ));
         }
+        let version = env!("CARGO_PKG_VERSION");
+        if hello.version != version {
+            return Err(ProbeFailure::Protocol(format!(
+                "the probe's image holds version {}, and this is version {version}: name the image of the same version (--probe-image)",
+                hello.version
+            )));
+        }
         let clock = if hello.boot == self.clock.boot && !hello.boot.is_empty() {
             Clock::shared(hello.boottime_us as i64 - self.clock.boottime_us as i64)
         } else {

@@ -34,6 +34,8 @@ pub(super) struct Addressing<'a> {
     local_only: HashSet<(&'a str, &'a str)>,
     /// The kind of each pod as policies tell pods apart, by namespace and name.
     kinds: HashMap<(&'a str, &'a str), u32>,
+    /// Pods whose own packets are sent, from an ephemeral container. Mostly empty.
+    within: BTreeSet<Source>,
 }
 
 impl<'a> Addressing<'a> {
@@ -63,6 +65,7 @@ impl<'a> Addressing<'a> {
             one_family,
             local_only,
             kinds: kinds_of(inventory),
+            within: BTreeSet::new(),
         }
     }
 
@@ -203,8 +206,37 @@ impl<'a> Addressing<'a> {
             .collect()
     }
 
+    /// Notes the pods that probes send from within: a Service that leads to such a pod may send its
+    /// packets back to itself.
+    pub(super) fn send_from_within(&mut self, suites: &[Suite]) {
+        self.within = suites
+            .iter()
+            .flat_map(|suite| self.sent_from_within(suite))
+            .collect();
+    }
+
+    /// Why flows from sources to targets are left out, where a pod would dial a Service that it is
+    /// itself behind.
+    pub(super) fn hairpin(
+        &self,
+        sources: &[Source],
+        targets: &[(TargetKey, TargetKind)],
+    ) -> Option<String> {
+        let mut pairs = sources.iter().flat_map(|source| {
+            targets
+                .iter()
+                .map(move |(_, target_kind)| (source, target_kind))
+        });
+        let (source, target_kind) =
+            pairs.find(|(source, target_kind)| is_hairpin(&self.within, source, target_kind))?;
+        Some(format!(
+            "{source} is itself behind {target_kind}, which may send its packets back to it, and that proves nothing: test this line with source: clone, or the pods without the Service"
+        ))
+    }
+
     /// Whether a packet can go from a source to a target: between two different pods, in a family
-    /// that the source has, to a Service that leads to pods from the source's node.
+    /// that the source has, to a Service that leads to pods from the source's node and never to the
+    /// source itself.
     pub(super) fn can_connect(
         &self,
         source: &Source,
@@ -212,6 +244,7 @@ impl<'a> Addressing<'a> {
         target_kind: &TargetKind,
     ) -> bool {
         !is_same(source, target_kind)
+            && !is_hairpin(&self.within, source, target_kind)
             && self.has_family_of(source, key.address)
             && self.is_served_on(source, target_kind)
     }
@@ -519,6 +552,16 @@ pub(super) fn may_come_back(source: &Source, target_kind: &TargetKind) -> bool {
             _,
         ) => false,
     }
+}
+
+/// Whether a source is one of the pods `within` which probes run, and the target a Service that
+/// leads to it. A clone is never ready, so no Service leads to it.
+pub(super) fn is_hairpin(
+    within: &BTreeSet<Source>,
+    source: &Source,
+    target_kind: &TargetKind,
+) -> bool {
+    within.contains(source) && may_come_back(source, target_kind)
 }
 
 /// A Service with the nodes and names of its ready pods.

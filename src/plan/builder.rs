@@ -1,5 +1,6 @@
 //! A plan in the making: probes and flows, each once.
 
+use super::addresses::is_hairpin;
 use super::mesh::require_bytes;
 use super::policy_delay;
 use super::rates::{rates, target_rates};
@@ -120,14 +121,16 @@ impl Builder {
             .collect()
     }
 
-    /// The flows that take each path. A flow that is expected to be denied is no path control.
-    fn path_controls(&self) -> BTreeMap<Path, Vec<FlowId>> {
+    /// The flows that take each path. A flow that is expected to be denied is no path control,
+    /// and neither is one that may not have left its pod.
+    fn path_controls(&self, hairpins: &BTreeSet<FlowId>) -> BTreeMap<Path, Vec<FlowId>> {
         let allowed = self.flows_expected(Expected::Allowed);
         let denied = self.flows_expected(Expected::Denied);
         let mut path_controls: BTreeMap<Path, Vec<FlowId>> = BTreeMap::new();
         for (index, flow) in self.flows.iter().enumerate() {
             let id = FlowId(index as u32);
-            if denied.contains(&id) && !allowed.contains(&id) {
+            let is_denied = denied.contains(&id) && !allowed.contains(&id);
+            if is_denied || hairpins.contains(&id) {
                 continue;
             }
             let from = self.probes[flow.probe.0 as usize].node();
@@ -141,6 +144,28 @@ impl Builder {
             }
         }
         path_controls
+    }
+
+    /// Removes from the controls what a pod may have sent to itself, through its own Service, and
+    /// returns those flows.
+    fn leave_out_hairpins(&mut self) -> BTreeSet<FlowId> {
+        let hairpins: BTreeSet<FlowId> = (0..)
+            .map(FlowId)
+            .zip(&self.flows)
+            .filter(|(_, flow)| {
+                let source = &self.probes[flow.probe.0 as usize];
+                is_hairpin(&self.ephemeral, source, &flow.target_kind)
+            })
+            .map(|(id, _)| id)
+            .collect();
+        for flows in self.target_controls.values_mut() {
+            flows.retain(|flow| !hairpins.contains(flow));
+        }
+        for controls in self.source_controls.values_mut() {
+            controls.allowed.retain(|flow| !hairpins.contains(flow));
+            controls.tried.retain(|flow| !hairpins.contains(flow));
+        }
+        hairpins
     }
 
     /// The uids of pods that flows start from or go to.
@@ -175,7 +200,11 @@ impl Builder {
     /// The plan, without its coverage.
     pub(super) fn finish(mut self, backend: &BackendProperties, inventory: &Inventory) -> Plan {
         self.flows.shrink_to_fit();
-        let path_controls = self.path_controls();
+        let hairpins = match backend.kind {
+            BackendKind::Lab => BTreeSet::new(),
+            BackendKind::Cluster => self.leave_out_hairpins(),
+        };
+        let path_controls = self.path_controls(&hairpins);
         let pod_uids = self.pod_uids(inventory);
 
         // In a cluster a pod's identity is that of a clone, unless its probe runs within the pod;

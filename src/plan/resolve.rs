@@ -80,7 +80,10 @@ pub fn resolve(
 ) -> Result<Plan, PlanError> {
     let mut builder = Builder::default();
     let mut diagnostics = Vec::new();
-    let addressing = Addressing::of(inventory);
+    let mut addressing = Addressing::of(inventory);
+    if backend.kind == BackendKind::Cluster {
+        addressing.send_from_within(suites);
+    }
     let mut predictions = Predictions::new(inventory);
     let mut without_checks = Vec::new();
     for (index, suite) in suites.iter().enumerate() {

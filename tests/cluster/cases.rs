@@ -3,8 +3,8 @@
 use super::run::{Said, TRIES, clean, running_probes, shop, started};
 use super::world::{apply, control, kubectl, put, until};
 use super::{
-    account, changes, closed, killed, ours as annotated, outages, predicted, refused, secrets,
-    sweeps, untouched, within,
+    account, changes, closed, hung, killed, ours as annotated, outages, predicted, refused,
+    secrets, sweeps, untouched, within,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -96,6 +96,10 @@ pub(crate) fn all() -> Vec<Evaluation> {
         case(
             "a_policy_that_is_widened_in_the_middle_is_a_leak",
             changes::policy_widened,
+        ),
+        case(
+            "a_watch_that_hangs_in_the_middle_hides_no_change",
+            hung::hides_nothing,
         ),
         case(
             "a_source_that_is_relabelled_in_the_middle_is_not_proven_by_what_it_was",

@@ -176,8 +176,13 @@ fn suite_settings_apply_to_requests_of_lines_without_their_own() {
 
 /// From within or beside the pods of Service `s`, and beside `a`.
 fn from_within() -> Plan {
+    from_within_to(&["s -> n/Pod/d:80 allowed", "n/Pod/a -> n/Pod/d:80 allowed"])
+}
+
+/// Lines whose source `s` is tested from within its pods.
+fn from_within_to(lines: &[&str]) -> Plan {
     let world = world("Cluster");
-    let mut suites = suites(&["s -> n/Pod/d:80 allowed", "n/Pod/a -> n/Pod/d:80 allowed"]);
+    let mut suites = suites(lines);
     for endpoint in suites[0]
         .endpoints
         .iter_mut()
@@ -702,4 +707,36 @@ fn source_that_policies_admit_is_tried_as_a_control() {
     // Where no source is admitted, a few are tried nevertheless: enforcement may differ from the
     // prediction.
     assert!(controls_for("").len() > 2);
+}
+
+/// A pod that dials its own Service may be answered by itself, so what opens there proves neither
+/// an allow nor a deny, and is no control of others.
+#[test]
+fn probe_within_a_pod_is_not_sent_through_its_own_service() {
+    let plan = from_within_to(&[
+        "s -> s:80 allowed",
+        "s -> n/Pod/d:80 allowed",
+        "n/Pod/a -> s:80 denied",
+    ]);
+    let Provability::Unprovable(why) = &plan.checks()[0].provability else {
+        panic!("{:?}", plan.checks()[0].provability);
+    };
+    assert!(why.contains("may send its packets back to it"), "{why}");
+    assert_eq!(plan.checks()[2].provability, Provability::Provable);
+
+    let is_hairpin = |flow: &FlowId| {
+        let flow = plan.flow(*flow);
+        matches!(&*flow.target_kind, TargetKind::Service { service, .. } if service.name == "s")
+            && plan.ephemeral_probes().contains(&flow.probe)
+    };
+    let checked = plan.checks().iter().flat_map(|check| &check.flows);
+    let controls = plan.target_controls().values().flatten();
+    let paths = plan.path_controls().values().flatten();
+    assert_eq!(
+        checked
+            .chain(controls)
+            .chain(paths)
+            .find(|flow| is_hairpin(flow)),
+        None
+    );
 }

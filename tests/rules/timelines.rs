@@ -59,7 +59,7 @@ impl ProbeClock {
 
     fn hello(self, digest: String) -> Body {
         Body::Hello(Hello {
-            version: "0".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
             run: worlds::RUN.into(),
             digest,
             addresses: vec![],
@@ -427,4 +427,60 @@ fn log_that_ends_before_the_stop_is_a_probe_fault() {
             Verdict::Violated(violation) => panic!("{violation:?}"),
         }
     }
+}
+
+/// The first probe after this hello, to a runner with this boot id.
+fn after_hello(boot: &str, change: impl FnOnce(&mut Hello)) -> Collector {
+    let plan = plan();
+    let clock = RunnerClock {
+        boot: boot.into(),
+        boottime_us: RUNNER,
+        wall_us: WALL,
+    };
+    let mut collector = Collector::new(&plan, clock);
+    let schedule = worlds::schedule(Duration::from_millis(500));
+    let wire = &probe_plans(&plan, &schedule, 0..1)[0];
+    collector.expect(ProbeId(0), wire);
+    let Body::Hello(mut hello) = right_clock(true).hello(watertight_probe::plan_digest(wire))
+    else {
+        panic!("no hello")
+    };
+    change(&mut hello);
+    let arrival = Arrival {
+        probe: ProbeId(0),
+        at: Duration::from_millis(200),
+        line: Ok(Line {
+            v: VERSION,
+            seq: 0,
+            t: 0,
+            body: Body::Hello(hello),
+        }),
+    };
+    collector.line(&plan, arrival);
+    collector
+}
+
+#[test]
+fn probe_of_another_version_has_failed_with_both_versions_named() {
+    let collector = after_hello("here", |hello| hello.version = "0.0.7".into());
+    let failure = collector.evidence.probe(ProbeId(0)).failure.clone();
+    let Some((_, ProbeFailure::Protocol(why))) = failure else {
+        panic!("{failure:?}")
+    };
+    assert!(
+        why.contains("0.0.7") && why.contains(env!("CARGO_PKG_VERSION")),
+        "{why}"
+    );
+}
+
+#[test]
+fn two_empty_boot_ids_are_no_shared_clock() {
+    let is_exact = |boot: &str| {
+        let collector = after_hello(boot, |hello| hello.boot = boot.into());
+        let clock = collector.evidence.probe(ProbeId(0)).clock.unwrap();
+        let moment = clock.moment(0);
+        moment.earliest == moment.latest
+    };
+    assert!(is_exact("here"));
+    assert!(!is_exact(""));
 }

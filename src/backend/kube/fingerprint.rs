@@ -50,8 +50,10 @@ pub(super) fn of_service(service: &Service) -> Fingerprint {
     json!({ "uid": service.metadata.uid, "spec": service.spec })
 }
 
+/// The generation counts the changes of the spec: it shows one that was undone before it was seen.
 pub(super) fn of_policy(policy: &NetworkPolicy) -> Fingerprint {
-    json!({ "uid": policy.metadata.uid, "spec": policy.spec })
+    let metadata = &policy.metadata;
+    json!({ "uid": metadata.uid, "generation": metadata.generation, "spec": policy.spec })
 }
 
 /// The ready addresses and the ports of an EndpointSlice; null where no address is ready.

@@ -42,6 +42,7 @@ mod create_probe;
 mod created_objects;
 mod ephemeral;
 mod error;
+mod final_list;
 mod fingerprint;
 mod launch;
 mod logs;
@@ -393,6 +394,10 @@ impl Backend for Kube {
 
     async fn stop(&mut self) {
         self.run.stop(&self.context).await;
+        let RunContext {
+            shared, timeout, ..
+        } = &self.context;
+        self.watches.confirm(shared, *timeout).await;
     }
 
     async fn counters(&mut self) -> Result<EnforcerCounts, Error> {

@@ -50,6 +50,15 @@ impl Store {
         })
     }
 
+    /// The change that verdicts have to know of, unless the object is one that this run has made.
+    fn change<K: WatchedKind>(&self, (old, new): &Transition<K>) -> Option<ClusterChange> {
+        let object = new.as_ref().or(old.as_ref())?;
+        if self.is_ours(object.as_ref()) {
+            return None;
+        }
+        change_between(old.as_deref(), new.as_deref())
+    }
+
     /// The objects that carry a run's annotation and that this run has not made, as
     /// `NAMESPACE/KIND/NAME`.
     pub(super) fn annotated_by_others(&self) -> Vec<String> {
@@ -153,6 +162,8 @@ pub(super) struct SharedStore {
     changes: mpsc::Sender<Change>,
     version: watch::Sender<u64>,
     gaps: Mutex<BTreeMap<WatchKey, Gap>>,
+    /// When each watch last showed anything.
+    showed: Mutex<BTreeMap<WatchKey, Duration>>,
 }
 
 /// The kind and the namespace that one watch shows; `None` for all namespaces.
@@ -174,6 +185,7 @@ impl SharedStore {
             changes,
             version: watch::Sender::new(0),
             gaps: Mutex::default(),
+            showed: Mutex::default(),
         }
     }
 
@@ -214,6 +226,25 @@ impl SharedStore {
     pub(super) fn open_gap(&self, key: &WatchKey, why: String) {
         let since = self.now();
         self.gaps().entry(key.clone()).or_insert(Gap { since, why });
+    }
+
+    /// Records a gap of a watch that began earlier.
+    pub(super) fn open_gap_since(&self, key: &WatchKey, since: Duration, why: String) {
+        self.gaps().insert(key.clone(), Gap { since, why });
+    }
+
+    /// Records that a watch showed an object or the end of a list.
+    pub(super) fn watch_showed(&self, key: &WatchKey, at: Duration) {
+        self.showed().insert(key.clone(), at);
+    }
+
+    /// When a watch last showed anything.
+    pub(super) fn watch_last_showed(&self, key: &WatchKey) -> Duration {
+        self.showed().get(key).copied().unwrap_or_default()
+    }
+
+    fn showed(&self) -> MutexGuard<'_, BTreeMap<WatchKey, Duration>> {
+        self.showed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Records that a watch shows all objects again.
@@ -274,6 +305,29 @@ impl SharedStore {
         .await;
     }
 
+    /// Removes a namespace that does not exist any more.
+    pub(super) async fn delete_namespace(&self, name: &str, at: Duration) {
+        let stored = self.store().namespace(name);
+        if let Some(namespace) = stored {
+            self.delete(namespace.as_ref(), at).await;
+        }
+    }
+
+    /// How many objects of a kind, or of a kind in one namespace, are not as they are stored, in what
+    /// matters to verdicts.
+    pub(super) fn differences<K: WatchedKind>(
+        &self,
+        namespace: Option<&str>,
+        objects: &[K],
+    ) -> usize {
+        let mut store = self.store();
+        let mut stored = K::objects(&mut store).clone();
+        replace_objects(&mut stored, namespace, objects.to_vec())
+            .iter()
+            .filter(|transition| store.change(transition).is_some())
+            .count()
+    }
+
     async fn update<K: WatchedKind>(
         &self,
         at: Duration,
@@ -285,11 +339,7 @@ impl SharedStore {
             if store.reports_changes {
                 transitions
                     .iter()
-                    .filter(|(old, new)| {
-                        let object = new.as_ref().or(old.as_ref());
-                        object.is_some_and(|object| !store.is_ours(object.as_ref()))
-                    })
-                    .filter_map(|(old, new)| change_between(old.as_deref(), new.as_deref()))
+                    .filter_map(|transition| store.change(transition))
                     .collect()
             } else {
                 Vec::new()

@@ -15,6 +15,7 @@ use crate::model::PolicyKind;
 use crate::plan::{Plan, ProbeId, Source};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Resource;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The objects that a run would create, and the risks that preflight finds in them.
@@ -262,8 +263,14 @@ fn watched_objects(context: &RunContext) -> ClusterObjects {
         name: policy.metadata.name.clone().unwrap_or_default(),
         spec: serde_json::to_value(&policy.spec).unwrap_or_default(),
     });
+    let cluster_policies = store.cluster_policies.values().map(|policy| PolicyObject {
+        kind: PolicyKind::ClusterNetworkPolicy.to_string(),
+        namespace: None,
+        name: policy.meta().name.clone().unwrap_or_default(),
+        spec: policy.spec.clone(),
+    });
     ClusterObjects {
-        policies: policies.collect(),
+        policies: policies.chain(cluster_policies).collect(),
         namespaces: objects.namespaces.into_iter().cloned().collect(),
         nodes: objects.nodes.into_iter().cloned().collect(),
         services: objects.services.into_iter().cloned().collect(),

@@ -194,7 +194,8 @@ impl WatchedKind for ClusterNetworkPolicy {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        serde_json::json!({ "uid": self.meta().uid, "spec": self.spec })
+        let metadata = self.meta();
+        serde_json::json!({ "uid": metadata.uid, "generation": metadata.generation, "spec": self.spec })
     }
 
     fn cluster_change(&self) -> Option<ClusterChange> {

@@ -3,6 +3,7 @@
 use super::cluster_policy::ClusterNetworkPolicy;
 use super::connect::Connection;
 use super::error::{Error, describe, is_absent, is_forbidden};
+use super::final_list::{ListedScope, ReadNamespaces, WatchedScope};
 use super::objects::{SharedStore, WatchKey};
 use super::watched_kinds::WatchedKind;
 use futures::{StreamExt, TryStreamExt};
@@ -27,16 +28,54 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The watches of a run, which end when this is dropped.
 #[derive(Default)]
 pub(super) struct Watches {
-    tasks: Vec<JoinHandle<()>>,
+    running: Vec<Watch>,
+    /// The namespaces that are read one by one, since they may not be watched.
+    read_namespaces: Option<ReadNamespaces>,
     /// Sentences about objects that may not be read.
     pub(super) notes: Vec<String>,
 }
 
 impl Drop for Watches {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
+        for watch in &self.running {
+            watch.task.abort();
         }
+    }
+}
+
+/// A watch that runs, with what it watches.
+struct Watch {
+    task: JoinHandle<()>,
+    scope: Box<dyn WatchedScope>,
+}
+
+impl Watches {
+    /// Lists everything that is watched afresh, and compares it with what the watches showed: a
+    /// watch that hangs shows neither changes nor an error. What it did not show is reported as
+    /// changes since it last showed anything, and as a gap.
+    ///
+    /// Kinds that cannot be listed are a gap too.
+    pub(super) async fn confirm(&self, shared: &SharedStore, timeout: Duration) {
+        let scopes = self.running.iter().map(|watch| watch.scope.as_ref());
+        let namespaces = self
+            .read_namespaces
+            .iter()
+            .map(|namespaces| namespaces as _);
+        let confirmations = scopes
+            .chain(namespaces)
+            .map(|scope: &dyn WatchedScope| async move {
+                if tokio::time::timeout(timeout, scope.confirm(shared))
+                    .await
+                    .is_err()
+                {
+                    let why = format!(
+                        "their list at the end took longer than {} s",
+                        timeout.as_secs()
+                    );
+                    shared.open_gap(&scope.key(), why);
+                }
+            });
+        futures::future::join_all(confirmations).await;
     }
 }
 
@@ -78,11 +117,11 @@ async fn start_all(
         watch::<Node>(Api::all(connection.client.clone()), None, shared),
         watch::<ClusterNetworkPolicy>(Api::all(connection.client.clone()), None, shared),
     );
-    for tasks in [pods, services, slices, policies] {
-        watches.tasks.extend(tasks?);
+    for running in [pods, services, slices, policies] {
+        watches.running.extend(running?);
     }
     match nodes {
-        Ok(task) => watches.tasks.push(task),
+        Ok(watch) => watches.running.push(watch),
         Err(error) if is_refused(&error) => {
             watches
                 .notes
@@ -91,7 +130,7 @@ async fn start_all(
         Err(error) => return Err(Error::watch("list nodes", error)),
     }
     match cluster_policies {
-        Ok(task) => watches.tasks.push(task),
+        Ok(watch) => watches.running.push(watch),
         Err(error) if is_not_served(&error) => {}
         Err(error) if is_refused(&error) => {
             let note =
@@ -101,11 +140,19 @@ async fn start_all(
         Err(error) => return Err(Error::watch("list ClusterNetworkPolicies", error)),
     }
     match all_namespaces {
-        Ok(task) => watches.tasks.push(task),
+        Ok(watch) => watches.running.push(watch),
         Err(error) if is_refused(&error) => {
             let unreadable = read_namespaces(connection, shared, namespaces).await?;
+            watches.read_namespaces = Some(ReadNamespaces {
+                api: Api::all(connection.client.clone()),
+                names: namespaces
+                    .iter()
+                    .filter(|name| !unreadable.contains(name))
+                    .cloned()
+                    .collect(),
+            });
             watches.notes.push(
-                "namespaces may not be watched: a change of their labels would not be noticed"
+                "namespaces may not be watched: a change of their labels is noticed at the end only"
                     .to_owned(),
             );
             if !unreadable.is_empty() {
@@ -125,22 +172,22 @@ async fn watch_namespaced<K>(
     connection: &Connection,
     shared: &Arc<SharedStore>,
     namespaces: &BTreeSet<String>,
-) -> Result<Vec<JoinHandle<()>>, Error>
+) -> Result<Vec<Watch>, Error>
 where
     K: WatchedKind + Resource<Scope = NamespaceResourceScope>,
 {
     let doing = format!("list {}", K::plural(&()));
     match watch::<K>(Api::all(connection.client.clone()), None, shared).await {
-        Ok(task) => return Ok(vec![task]),
+        Ok(watch) => return Ok(vec![watch]),
         Err(error) if is_refused(&error) => {}
         Err(error) => return Err(Error::watch(doing, error)),
     }
 
-    let mut tasks = Vec::new();
+    let mut watches = Vec::new();
     for namespace in namespaces {
         let api = Api::namespaced(connection.client.clone(), namespace);
         match watch::<K>(api, Some(namespace.clone()), shared).await {
-            Ok(task) => tasks.push(task),
+            Ok(watch) => watches.push(watch),
             Err(error) if is_refused(&error) => {
                 return Err(Error::Forbidden {
                     doing,
@@ -152,7 +199,7 @@ where
             Err(error) => return Err(Error::watch(doing, error)),
         }
     }
-    Ok(tasks)
+    Ok(watches)
 }
 
 /// Reads namespaces one by one, and returns the names of those that may not be read.
@@ -182,7 +229,7 @@ async fn watch<K: WatchedKind>(
     api: Api<K>,
     namespace: Option<String>,
     shared: &Arc<SharedStore>,
-) -> Result<JoinHandle<()>, watcher::Error> {
+) -> Result<Watch, watcher::Error> {
     let streamed = watcher::Config::default().streaming_lists();
     // Boxed, since a run starts many watches at once and their futures are large.
     match Box::pin(watch_with(api.clone(), streamed, namespace.clone(), shared)).await {
@@ -204,17 +251,20 @@ async fn watch_with<K: WatchedKind>(
     config: watcher::Config,
     namespace: Option<String>,
     shared: &Arc<SharedStore>,
-) -> Result<JoinHandle<()>, watcher::Error> {
+) -> Result<Watch, watcher::Error> {
     let (first, listed) = oneshot::channel();
+    let scope = Box::new(ListedScope {
+        api: api.clone(),
+        namespace: namespace.clone(),
+    });
     let task = tokio::spawn(run_watch(api, config, namespace, Arc::clone(shared), first));
     match listed.await {
-        Ok(Ok(())) => Ok(task),
+        // Without an answer the task ended without an error, which the stream of a watch never does.
+        Ok(Ok(())) | Err(_) => Ok(Watch { task, scope }),
         Ok(Err(error)) => {
             task.abort();
             Err(error)
         }
-        // The task ended without an error, which the stream of a watch never does.
-        Err(_) => Ok(task),
     }
 }
 
@@ -244,6 +294,7 @@ async fn run_watch<K: WatchedKind>(
                 Err(error) => break error,
             };
             let now = shared.now();
+            shared.watch_showed(&key, now);
             match event {
                 Event::Init => listing.clear(),
                 Event::InitApply(object) => listing.push(object),

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::source::Place;
 use crate::suite::{
-    EndpointId, Expected, Line, Locator, Settings, Subject, Suite, TargetItem, TargetWhat,
+    EndpointId, Expected, Line, Locator, Settings, Spread, Subject, Suite, TargetItem, TargetWhat,
 };
 use expectations::Expectations;
 use other_ports::{EndpointClasses, OtherPorts};
@@ -436,7 +436,9 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
             return;
         }
 
-        if check.flows.is_empty() {
+        if let Some(why) = self.hairpin(spec, check.settings.spread) {
+            check.provability = Provability::Unprovable(why);
+        } else if check.flows.is_empty() {
             check.provability = Provability::MatchesNothing(sent.untested.unwrap_or_else(|| {
                 "there is no pair of addresses of one family to test: the two ends are one pod, or share no address family".into()
             }));
@@ -448,6 +450,13 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
         } else if let Some(untested) = sent.untested {
             check.provability = Provability::Incomplete(untested);
         }
+    }
+
+    /// Why flows of a check are left out, where a pod would dial its own Service.
+    fn hairpin(&self, spec: &CheckSpec<'_>, spread: Spread) -> Option<String> {
+        let source = &self.endpoints[spec.source.0];
+        let sources = self.addressing.sources(source, Some(spread));
+        self.addressing.hairpin(&sources, &self.targets(spec))
     }
 
     /// Whether all of some flows go to pods that are not ready.

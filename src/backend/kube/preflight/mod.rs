@@ -35,6 +35,7 @@ mod risk;
 mod security;
 mod selector;
 mod service;
+mod vendor_policies;
 
 #[cfg(test)]
 mod fixtures;

@@ -21,6 +21,9 @@ const POD_SELECTORS: [&str; 4] = [
     "toEndpoints",
 ];
 
+/// The fields of Calico's policies that hold pod selectors, in its own syntax.
+const EXPRESSIONS: [&str; 2] = ["selector", "notSelector"];
+
 pub(super) fn risks(candidate: &Candidate<'_>, cluster: &ClusterObjects, risks: &mut Vec<Risk>) {
     let pod = candidate.pod;
     let labels = pod.metadata.labels.clone().unwrap_or_default();
@@ -31,6 +34,17 @@ pub(super) fn risks(candidate: &Candidate<'_>, cluster: &ClusterObjects, risks: 
         let mut selectors = Vec::new();
         pod_selectors(&policy.spec, &mut selectors);
         let mut reported = BTreeSet::new();
+        for expression in expressions(&policy.spec) {
+            let names_dropped = candidate.originals.iter().any(|original| {
+                let original = original.metadata.labels.iter().flatten();
+                original
+                    .filter(|(key, _)| !labels.contains_key(*key))
+                    .any(|(key, _)| names(expression, key))
+            });
+            if names_dropped && reported.insert(expression.to_owned()) {
+                risks.push(refusal(pod, policy, expression));
+            }
+        }
         for selector in &selectors {
             let differs = candidate.originals.iter().any(|original| {
                 let original = original.metadata.labels.clone().unwrap_or_default();
@@ -38,22 +52,50 @@ pub(super) fn risks(candidate: &Candidate<'_>, cluster: &ClusterObjects, risks: 
             });
             let text = show(selector);
             if differs && reported.insert(text.clone()) {
-                risks.push(Risk::refusal(
-                    pod,
-                    Code::PolicyLabelMissing,
-                    object_name(
-                        policy.namespace.as_deref(),
-                        &policy.kind,
-                        Some(&policy.name),
-                    ),
-                    format!(
-                        "it selects by {text}, and the clone lacks a label of that which a controller sets, so the policy would treat the clone differently from the original pod"
-                    ),
-                    NO_CLONE,
-                ));
+                risks.push(refusal(pod, policy, &text));
             }
         }
     }
+}
+
+/// The refusal of a clone that a policy would treat differently from its original.
+fn refusal(pod: &Pod, policy: &PolicyObject, selector: &str) -> Risk {
+    Risk::refusal(
+        pod,
+        Code::PolicyLabelMissing,
+        object_name(
+            policy.namespace.as_deref(),
+            &policy.kind,
+            Some(&policy.name),
+        ),
+        format!(
+            "it selects by {selector}, and the clone lacks a label of that which a controller sets, so the policy would treat the clone differently from the original pod"
+        ),
+        NO_CLONE,
+    )
+}
+
+/// Calico's selectors in a policy, at any depth.
+fn expressions(value: &Value) -> Vec<&str> {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .flat_map(|(key, value)| match value {
+                Value::String(text) if EXPRESSIONS.contains(&key.as_str()) => vec![text.as_str()],
+                other => expressions(other),
+            })
+            .collect(),
+        Value::Array(values) => values.iter().flat_map(expressions).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a selector of Calico's names a label.
+fn names(expression: &str, label: &str) -> bool {
+    let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || "-_./".contains(letter);
+    expression
+        .split(|letter| !is_of_name(letter))
+        .any(|word| word == label)
 }
 
 /// Whether a policy's selectors may match this pod. Those of a policy in another namespace may, if

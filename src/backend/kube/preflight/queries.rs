@@ -9,7 +9,7 @@ use super::rights::{self, Right};
 use super::risk::full_name;
 use super::{
     Allowances, Candidate, ClusterObjects, Code, EphemeralTarget, Findings, Risk, Severity,
-    dry_run_risks, ephemeral, object_name, risks,
+    dry_run_risks, ephemeral, object_name, risks, vendor_policies,
 };
 use crate::backend::kube::ephemeral::add_container_dry_run;
 use crate::backend::kube::secrets;
@@ -69,13 +69,21 @@ pub async fn inspect(
     needed.extend(rights::needed_for_secrets(&secret_namespaces));
     needed.sort();
     needed.dedup();
-    let (missing, (cluster, unlisted), dry_runs, ephemeral_dry_runs) = future::try_join4(
+    let (
+        missing,
+        (mut cluster, unlisted),
+        dry_runs,
+        ephemeral_dry_runs,
+        (policies, unlisted_policies),
+    ) = future::try_join5(
         missing_rights(client, read, &needed),
         list_objects(client, &pod_namespaces, watched),
         dry_runs(client, &candidates),
         ephemeral_dry_runs(client, ephemeral_targets),
+        vendor_policies::list(client, &pod_namespaces),
     )
     .await?;
+    cluster.policies.extend(policies);
 
     // Kinds that may not be listed are among the missing rights, unless the rules promise rights
     // that the API server does not grant.
@@ -84,6 +92,7 @@ pub async fn inspect(
     } else {
         missing_right_risks(&missing)
     };
+    findings.extend(unlisted_policies);
     findings.extend(risks(&candidates, &cluster, allowances));
     let may_create = missing.is_empty();
     let risks = new_dry_run_risks(&dry_runs, &findings, may_create);

@@ -115,7 +115,13 @@ fn a_policy_that_selects_by_a_label_the_clone_lacks_refuses_it() {
         json!({ "subject": { "pods": { "namespaceSelector": {}, "podSelector": by_hash } } });
     let here = |spec: Value| policy("NetworkPolicy", Some("shop"), spec);
     let there = |spec: Value| policy("NetworkPolicy", Some("data"), spec);
-    let refused: [PolicyObject; 7] = [
+    let admin = json!({
+        "subject": { "pods": { "namespaceSelector": {}, "podSelector": {} } },
+        "ingress": [{ "from": [{ "pods": { "namespaceSelector": {}, "podSelector": by_hash } }] }],
+    });
+    let specs = json!({ "specs": [{ "endpointSelector": by_hash }] });
+    let calico = json!({ "spec": { "selector": "app == 'web' && !has(pod-template-hash)" } });
+    let refused: [PolicyObject; 10] = [
         here(json!({ "podSelector": by_hash })),
         here(json!({ "podSelector": without_hash })),
         here(peer(&by_hash)),
@@ -123,6 +129,9 @@ fn a_policy_that_selects_by_a_label_the_clone_lacks_refuses_it() {
         policy("CiliumNetworkPolicy", Some("shop"), cilium),
         policy("CiliumNetworkPolicy", Some("shop"), of_cilium),
         policy("ClusterNetworkPolicy", None, cluster),
+        policy("AdminNetworkPolicy", None, admin),
+        policy("CiliumClusterwideNetworkPolicy", None, specs),
+        policy("Calico GlobalNetworkPolicy", None, calico),
     ];
     for policy in refused {
         let mut scenario = Scenario::new();
@@ -147,6 +156,11 @@ fn a_policy_that_selects_by_a_label_the_clone_lacks_refuses_it() {
         here(json!({ "podSelector": of_another })),
         there(json!({ "podSelector": by_hash })),
         there(peer(&by_hash)),
+        policy(
+            "Calico GlobalNetworkPolicy",
+            None,
+            json!({ "spec": { "selector": "app == 'pod-template-hash-of-another'" } }),
+        ),
     ] {
         let mut scenario = Scenario::new();
         scenario.cluster.policies = vec![policy.clone()];

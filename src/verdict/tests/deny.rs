@@ -289,6 +289,7 @@ fn path_control_to_a_node_says_nothing_of_the_path_to_its_pods() {
 /// of the runner that got through.
 fn from_the_runner(other: TargetKind) -> Scene {
     let mut scene = Scene::proven();
+    scene.plan.checks[0].scope = Scope::default();
     scene.plan.probes[0] = Source::Runner;
     let service = ObjectRef {
         namespace: "shop".into(),

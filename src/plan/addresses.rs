@@ -184,8 +184,8 @@ impl<'a> Addressing<'a> {
                 // that are read here by their kind, others by any label of the pod's template.
                 let mut nodes: BTreeMap<(Labels, Option<u32>), BTreeSet<&str>> = BTreeMap::new();
                 chosen.retain(|pod| {
-                    let alike = (identity_labels(&pod.labels), self.kind(pod));
-                    let nodes = nodes.entry(alike).or_default();
+                    let identity = (identity_labels(&pod.labels), self.kind(pod));
+                    let nodes = nodes.entry(identity).or_default();
                     nodes.len() < MAX_SPREAD && nodes.insert(&pod.node)
                 });
                 chosen.sort_by(|a, b| a.name.cmp(&b.name));

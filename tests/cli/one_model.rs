@@ -246,7 +246,7 @@ fn reports_agree_when_all_is_proven() {
 
     let (ran, verdicts) = agreed_verdicts(&shop);
     ran.ends(0);
-    assert_eq!(verdicts.len(), 9, "{verdicts:?}");
+    assert_eq!(verdicts.len(), 12, "{verdicts:?}");
 }
 
 /// Runs the leaky suite, with a format on standard output.

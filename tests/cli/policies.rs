@@ -205,7 +205,7 @@ fn lines_of_a_suite_are_predicted_and_contradictions_end_with_3() {
     let mistaken = mistaken(&files);
     let fits = ran(&mut watertight(["predict", MANIFESTS, "--suite", SUITE]));
     fits.ends(0);
-    assert_eq!(fits.out.lines().count(), 15, "{}", fits.out);
+    assert_eq!(fits.out.lines().count(), 18, "{}", fits.out);
     assert!(
         fits.out
             .contains("denied       web-tier -> postgres:5432 denied [tier-isolation]"),

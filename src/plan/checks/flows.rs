@@ -70,9 +70,7 @@ impl<'a> SuiteExpander<'a, '_> {
                         may_send = true;
                     }
                     Pairing::Itself => {}
-                    Pairing::ComesBack => {
-                        self.services_that_come_back.insert(target_kind.to_string());
-                    }
+                    Pairing::ComesBack => self.note_untried_service(spec, target_kind),
                     Pairing::Apart => is_apart = true,
                 }
             }
@@ -104,6 +102,21 @@ impl<'a> SuiteExpander<'a, '_> {
         flows.target_pods = reached.len() + missed.len();
         flows.untested = self.untested(spec, missed.first().copied(), apart);
         flows
+    }
+
+    /// Notes a Service that is not tried from its own pods, unless each of its pods is tried by its
+    /// own address.
+    fn note_untried_service(&mut self, spec: &CheckSpec<'_>, target_kind: &TargetKind) {
+        let TargetKind::Service { pods, .. } = target_kind else {
+            return;
+        };
+        let own = &self.endpoints[spec.target.0].pods;
+        let are_tried = pods
+            .iter()
+            .all(|name| own.iter().any(|pod| pod.full_name() == *name));
+        if !are_tried {
+            self.services_that_come_back.insert(target_kind.to_string());
+        }
     }
 
     fn pairing(

@@ -128,3 +128,24 @@ impl std::fmt::Display for Reach {
 fn plural(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reach_says_how_many_addresses_of_a_host_were_attempted() {
+        let reach = |target_addresses, of_target_addresses| {
+            let reach = Reach {
+                source_nodes: 1,
+                of_source_nodes: 2,
+                target_addresses,
+                of_target_addresses,
+                ..Reach::default()
+            };
+            reach.to_string()
+        };
+        assert_eq!(reach(4, 20), "from 1 of 2 nodes, to 4 of 20 addresses");
+        assert_eq!(reach(1, 1), "from 1 of 2 nodes");
+    }
+}

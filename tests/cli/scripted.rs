@@ -20,6 +20,9 @@ const ENDPOINTS: &str = "  endpoints:
     missing: { namespace: shop, workload: Deployment/missing }
 ";
 
+/// A policy that tells addresses outside apart.
+const ADDRESSES: &str = "tests/cli/addresses.yaml";
+
 const ALLOWED: &str = "web -> api:8080 allowed";
 const DENIED: &str = "api -> web:8080 denied";
 
@@ -75,7 +78,15 @@ fn run(case: &Case) -> (Ran, Value) {
     let settings = Value::from(case.settings.clone()).to_string();
     let suite = files.with("suite.yaml", suite(&settings, &case.expect));
     let script = files.with("script.yaml", case.script.to_string());
-    agreed(&["run", &suite, "--lab", WORLD, "--scripted", &script])
+    agreed(&[
+        "run",
+        &suite,
+        "--lab",
+        WORLD,
+        ADDRESSES,
+        "--scripted",
+        &script,
+    ])
 }
 
 fn assert_verdict(case: &Case) {

@@ -13,6 +13,9 @@ const COLOURS: [&str; 6] = [
     "\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[32m", "\x1b[33m", "\x1b[91m",
 ];
 
+/// The seed of the nonces of every run, which no report may show.
+pub(crate) const SEED: u64 = 0x5eed_0f57_a9c3_1b62;
+
 /// Text that a report writes into.
 #[derive(Clone, Default)]
 struct Page(Arc<Mutex<Vec<u8>>>);
@@ -125,6 +128,13 @@ impl Sinks {
             json: read("json"),
             lines: read("jsonl"),
         };
+        let all = [
+            &written.console,
+            &written.junit,
+            &written.json,
+            &written.lines,
+        ];
+        all.into_iter().for_each(|text| without_seed(text));
         console(&written.console, &[]);
         console(&self.coloured.text(), &COLOURS);
         console(&self.annotations.text(), &[]);
@@ -141,6 +151,18 @@ impl Sinks {
             self.annotations.text()
         );
         written
+    }
+}
+
+/// No report shows the seed, in whatever notation.
+#[track_caller]
+fn without_seed(text: &str) {
+    for seed in [
+        SEED.to_string(),
+        format!("{SEED:x}"),
+        format!("{:?}", SEED.to_le_bytes()),
+    ] {
+        assert!(!text.contains(&seed), "{text}");
     }
 }
 

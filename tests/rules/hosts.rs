@@ -4,7 +4,9 @@ use crate::worlds;
 use std::net::IpAddr;
 use watertight::app::outside_hosts;
 use watertight::backend::lab::{Layout, World};
-use watertight::plan::{Check, Plan, Provability, Selection, resolve};
+use watertight::plan::{
+    BackendKind, BackendProperties, Check, Plan, Provability, Selection, resolve,
+};
 use watertight::suite::Suite;
 
 const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: n, labels: {app: a}}, \
@@ -122,6 +124,59 @@ fn host_with_given_addresses_is_dialled_at_these_alone() {
             .all(|flow| plan.flow(*flow).to.address == given)
     );
     assert!(check.contradiction().is_some(), "the policy admits it");
+}
+
+#[test]
+fn denied_address_that_is_set_aside_is_noted_in_a_cluster_alone() {
+    let suites = suites("ip: 203.0.113.66", "a -> pay:443 denied");
+    let world = World::place(
+        &worlds::manifests(POD),
+        &outside_hosts(&suites),
+        Layout::default(),
+    )
+    .unwrap();
+    let is_noted = |kind: BackendKind| {
+        let properties = BackendProperties {
+            kind,
+            ..world.properties()
+        };
+        let plan = resolve(
+            &suites,
+            world.inventory(),
+            &properties,
+            &Selection::default(),
+        )
+        .unwrap();
+        assert_eq!(plan.checks()[0].provability, Provability::Provable);
+        plan.notes().iter().any(|note| note.contains("RFC 5737"))
+    };
+    assert!(is_noted(BackendKind::Cluster) && !is_noted(BackendKind::Lab));
+}
+
+#[test]
+fn name_that_resolves_to_a_refused_address_is_not_dialled() {
+    let suites = suites(NO_ADDRESS, "a -> pay:443, 198.51.100.9:443 denied");
+    let manifests = worlds::manifests(POD);
+    let world = World::place(&manifests, &outside_hosts(&suites), Layout::default()).unwrap();
+    let mut inventory = world.inventory().clone();
+    inventory.invented_hosts.clear();
+    inventory
+        .hosts
+        .insert("pay.example".to_owned(), vec!["0.0.0.0".parse().unwrap()]);
+
+    let plan = resolve(
+        &suites,
+        &inventory,
+        &world.properties(),
+        &Selection::default(),
+    )
+    .unwrap();
+    let check = &plan.checks()[0];
+    assert!(check.flows.is_empty());
+    let Provability::Unprovable(why) = &check.provability else {
+        panic!("{:?}", check.provability);
+    };
+    assert!(why.contains("pay resolves to 0.0.0.0"), "{why}");
 }
 
 #[test]

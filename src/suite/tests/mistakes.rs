@@ -235,6 +235,30 @@ fn mistakes_in_a_line() {
             "a range cannot be tested: name one address of it",
         ),
         (
+            "web -> 127.0.0.1:80 denied",
+            14,
+            "127.0.0.1 is a loopback address, which every source has for itself",
+            "name the workload itself, or the address that others reach it by",
+        ),
+        (
+            "web -> http://0.0.0.0:80/ denied",
+            21,
+            "0.0.0.0 is no host's address",
+            "name the address of one host",
+        ),
+        (
+            "web -> [::ffff:10.0.0.1]:80 denied",
+            14,
+            "::ffff:10.0.0.1 spells the IPv4 address 10.0.0.1 as IPv6",
+            "write 10.0.0.1",
+        ),
+        (
+            "web -> dns://[ff02::1]/payments.example denied",
+            20,
+            "ff02::1 is a multicast address",
+            "name the address of one host",
+        ),
+        (
             "web -> 10.0.0.256:1 denied",
             14,
             "\"10.0.0.256\" is not an IPv4 address",

@@ -20,7 +20,7 @@ impl Request {
         };
 
         match self {
-            Self::Connect { .. } => {}
+            Self::Connect { .. } | Self::KeptOpen => {}
             Self::Nonce | Self::Payload { .. } | Self::Dns { .. } => stages.push(Stage::FirstBytes),
             Self::Tls(_) => stages.push(Stage::Tls),
             Self::Http(Http { tls: Some(_), .. }) => stages.extend([Stage::Tls, Stage::Request]),
@@ -36,9 +36,13 @@ impl Request {
     /// nothing on the path answers in the target's place.
     pub fn opens_at(&self, transport: Transport) -> Stage {
         match (self, transport) {
-            (Self::Connect { .. } | Self::Nonce, Transport::Tcp) => Stage::Connect,
+            (Self::Connect { .. } | Self::Nonce | Self::KeptOpen, Transport::Tcp) => Stage::Connect,
             (
-                Self::Connect { .. } | Self::Nonce | Self::Payload { .. } | Self::Dns { .. },
+                Self::Connect { .. }
+                | Self::Nonce
+                | Self::KeptOpen
+                | Self::Payload { .. }
+                | Self::Dns { .. },
                 Transport::Udp,
             )
             | (Self::Payload { .. } | Self::Dns { .. }, Transport::Tcp) => Stage::FirstBytes,
@@ -55,7 +59,21 @@ impl Request {
             | Self::Payload { .. }
             | Self::Tls(_)
             | Self::Http(_)
-            | Self::Dns { .. } => None,
+            | Self::Dns { .. }
+            | Self::KeptOpen => None,
+        }
+    }
+
+    /// Whether one connection is kept open for all attempts.
+    pub fn is_kept_open(&self) -> bool {
+        match self {
+            Self::KeptOpen => true,
+            Self::Connect { .. }
+            | Self::Nonce
+            | Self::Payload { .. }
+            | Self::Tls(_)
+            | Self::Http(_)
+            | Self::Dns { .. } => false,
         }
     }
 
@@ -64,7 +82,11 @@ impl Request {
         match self {
             Self::Tls(tls) => Some(tls),
             Self::Http(http) => http.tls.as_ref(),
-            Self::Connect { .. } | Self::Nonce | Self::Payload { .. } | Self::Dns { .. } => None,
+            Self::Connect { .. }
+            | Self::Nonce
+            | Self::Payload { .. }
+            | Self::Dns { .. }
+            | Self::KeptOpen => None,
         }
     }
 
@@ -76,7 +98,8 @@ impl Request {
             | Self::Nonce
             | Self::Payload { .. }
             | Self::Tls(_)
-            | Self::Dns { .. } => None,
+            | Self::Dns { .. }
+            | Self::KeptOpen => None,
         }
     }
 
@@ -93,7 +116,11 @@ impl Request {
                 tls: Some(tls),
                 ..http.clone()
             })),
-            Self::Connect { .. } | Self::Nonce | Self::Payload { .. } | Self::Dns { .. } => None,
+            Self::Connect { .. }
+            | Self::Nonce
+            | Self::Payload { .. }
+            | Self::Dns { .. }
+            | Self::KeptOpen => None,
         }
     }
 
@@ -106,7 +133,8 @@ impl Request {
             | Self::Nonce
             | Self::Payload { .. }
             | Self::Tls(_)
-            | Self::Dns { .. } => true,
+            | Self::Dns { .. }
+            | Self::KeptOpen => true,
         }
     }
 
@@ -127,7 +155,11 @@ impl Request {
     pub fn asks_for_identity(&self) -> bool {
         match self {
             Self::Nonce | Self::Http(_) => true,
-            Self::Connect { .. } | Self::Payload { .. } | Self::Tls(_) | Self::Dns { .. } => false,
+            Self::Connect { .. }
+            | Self::Payload { .. }
+            | Self::Tls(_)
+            | Self::Dns { .. }
+            | Self::KeptOpen => false,
         }
     }
 
@@ -135,7 +167,11 @@ impl Request {
     pub fn is_heavy(&self) -> bool {
         match self {
             Self::Tls(_) | Self::Http(_) => true,
-            Self::Connect { .. } | Self::Nonce | Self::Payload { .. } | Self::Dns { .. } => false,
+            Self::Connect { .. }
+            | Self::Nonce
+            | Self::Payload { .. }
+            | Self::Dns { .. }
+            | Self::KeptOpen => false,
         }
     }
 
@@ -147,7 +183,8 @@ impl Request {
             | Self::Payload { .. }
             | Self::Tls(_)
             | Self::Http(_)
-            | Self::Dns { .. } => false,
+            | Self::Dns { .. }
+            | Self::KeptOpen => false,
         }
     }
 }
@@ -157,6 +194,7 @@ impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect { .. } => f.write_str("a handshake, nothing sent"),
+            Self::KeptOpen => f.write_str("a connection that is kept open"),
             Self::Nonce => f.write_str("a nonce"),
             Self::Payload { hex } => {
                 let bytes = hex.len() / 2;

@@ -120,14 +120,16 @@ impl Builder {
             .collect()
     }
 
-    /// The flows that take each path. A flow that is expected to be denied is no path control.
+    /// The flows that take each path. A flow that is expected to be denied is no path control, nor
+    /// is a connection that is kept open: it says nothing of new ones.
     fn path_controls(&self) -> BTreeMap<Path, Vec<FlowId>> {
         let allowed = self.flows_expected(Expected::Allowed);
         let denied = self.flows_expected(Expected::Denied);
         let mut path_controls: BTreeMap<Path, Vec<FlowId>> = BTreeMap::new();
         for (index, flow) in self.flows.iter().enumerate() {
             let id = FlowId(index as u32);
-            if denied.contains(&id) && !allowed.contains(&id) {
+            let is_denied = denied.contains(&id) && !allowed.contains(&id);
+            if is_denied || flow.to.request.is_kept_open() {
                 continue;
             }
             let from = self.probes[flow.probe.0 as usize].node();

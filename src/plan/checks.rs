@@ -5,7 +5,7 @@ use super::builder::Builder;
 use super::endpoints::{
     EndpointKind, PodPort, ResolvedEndpoint, ResolvedPort, resolve_endpoint, suffix,
 };
-use super::request::{RequestSpec, handshake_instead, request_spec, url_port};
+use super::request::{RequestSpec, handshake_instead, kept_open_instead, request_spec, url_port};
 use super::resolve::{PlanDiagnostic, Selection};
 use super::{
     BackendKind, Check, CheckSettings, FlowId, LineRef, Provability, Scope, Source, TargetKey,
@@ -483,6 +483,11 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
                         .flow(&source, other, target_kind.clone(), opens_at);
                     flows.push(flow);
                 }
+                if is_established(spec) {
+                    let kept = kept_open_instead(&key);
+                    let stage = kept.request.opens_at(kept.transport);
+                    flows.push(self.builder.flow(&source, kept, target_kind.clone(), stage));
+                }
                 if spec.expected == Expected::Denied && key.once {
                     let (handshake, stage) = handshake_instead(&key);
                     let target_kind = target_kind.clone();
@@ -589,6 +594,11 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
                 pod.node
             ));
         }
+        if is_established(spec)
+            && let Some(why) = why_no_connection_is_kept(spec, target)
+        {
+            return Provability::Unprovable(why.into());
+        }
         if let Some(why) = &spec.request_spec.unprovable {
             return Provability::Unprovable(why.clone());
         }
@@ -631,6 +641,30 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
             &spec.port,
             &spec.request_spec,
         )
+    }
+}
+
+/// Whether a connection that was open before the deny applied must be cut.
+fn is_established(spec: &CheckSpec<'_>) -> bool {
+    spec.expected == Expected::Denied && spec.settings.established == Some(true)
+}
+
+/// Why a connection that is kept open to a target shows nothing, if it is so.
+fn why_no_connection_is_kept(
+    spec: &CheckSpec<'_>,
+    target: &ResolvedEndpoint<'_>,
+) -> Option<&'static str> {
+    if spec.port.transport != Transport::Tcp {
+        return Some("`established: true` needs a TCP port: no connection is kept open over UDP");
+    }
+    match target.kind {
+        EndpointKind::Outside(_) if matches!(spec.port.number, 80 | 443) => Some(
+            "on 80 and 443 outside of the cluster a firewall may answer for the target, so a connection that is kept open there shows nothing",
+        ),
+        EndpointKind::Outside(_)
+        | EndpointKind::Pods
+        | EndpointKind::Nodes
+        | EndpointKind::Runner => None,
     }
 }
 

@@ -134,6 +134,7 @@ pub(super) fn check(
             },
             mechanism: None,
             startup_isolated: false,
+            established: false,
             spread: Spread::Nodes,
             status: None,
         },

@@ -23,10 +23,10 @@ fn render(state: &RunState) -> String {
     let run_tests = usize::from(state.incomplete.is_some());
 
     let mut out = String::from("TAP version 14\n");
+    add_line!(out, "1..{}", results.len() + run_tests);
     for limit in state.run.iter().flat_map(|run| &run.limits) {
         add_line!(out, "# {}", stripped_line(limit));
     }
-    add_line!(out, "1..{}", results.len() + run_tests);
     for (number, result) in (1..).zip(&results) {
         let ok = match result.verdict {
             Outcome::Proven => "ok",

@@ -22,6 +22,8 @@ mod cluster;
 mod coverage;
 #[path = "sabotage/ends.rs"]
 mod ends;
+#[path = "sabotage/established.rs"]
+mod established;
 #[path = "sabotage/features.rs"]
 mod features;
 #[path = "sabotage/flipped.rs"]
@@ -155,6 +157,7 @@ fn main() -> ExitCode {
         .chain(hosts::all())
         .chain(lines::all())
         .chain(answers::all())
+        .chain(established::all())
         .chain(bases.iter().flat_map(breaks::all));
     work_through(jobs.filter(|job| wanted(&job.name)).collect(), &tally);
     let tally = tally.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -31,7 +31,7 @@ impl Request {
         };
 
         match self {
-            Self::Connect { .. } => {}
+            Self::Connect { .. } | Self::KeptOpen => {}
             Self::Nonce | Self::Payload { .. } | Self::Dns { .. } => stages.push(Stage::FirstBytes),
             Self::Tls(_) => stages.push(Stage::Tls),
             Self::Http(Http { tls: Some(_), .. }) => stages.extend([Stage::Tls, Stage::Request]),
@@ -47,9 +47,13 @@ impl Request {
     /// nothing on the path answers in the target's place.
     pub fn opens_at(&self, transport: Transport) -> Stage {
         match (self, transport) {
-            (Self::Connect { .. } | Self::Nonce, Transport::Tcp) => Stage::Connect,
+            (Self::Connect { .. } | Self::Nonce | Self::KeptOpen, Transport::Tcp) => Stage::Connect,
             (
-                Self::Connect { .. } | Self::Nonce | Self::Payload { .. } | Self::Dns { .. },
+                Self::Connect { .. }
+                | Self::Nonce
+                | Self::KeptOpen
+                | Self::Payload { .. }
+                | Self::Dns { .. },
                 Transport::Udp,
             )
             | (Self::Payload { .. } | Self::Dns { .. }, Transport::Tcp) => Stage::FirstBytes,
@@ -74,9 +78,11 @@ impl Request {
                 .unwrap_or(Stage::FirstBytes),
             StopCause::Rcode { .. } => Stage::Request,
             StopCause::Garbled { .. } => match self {
-                Self::Connect { .. } | Self::Nonce | Self::Payload { .. } | Self::Dns { .. } => {
-                    Stage::Request
-                }
+                Self::Connect { .. }
+                | Self::Nonce
+                | Self::Payload { .. }
+                | Self::Dns { .. }
+                | Self::KeptOpen => Stage::Request,
                 Self::Tls(_) | Self::Http(Http { tls: Some(_), .. }) => Stage::Tls,
                 Self::Http(Http { tls: None, .. }) => Stage::Request,
             },
@@ -91,7 +97,21 @@ impl Request {
             | Self::Payload { .. }
             | Self::Tls(_)
             | Self::Http(_)
-            | Self::Dns { .. } => None,
+            | Self::Dns { .. }
+            | Self::KeptOpen => None,
+        }
+    }
+
+    /// Whether one connection is kept open for all attempts.
+    pub fn is_kept_open(&self) -> bool {
+        match self {
+            Self::KeptOpen => true,
+            Self::Connect { .. }
+            | Self::Nonce
+            | Self::Payload { .. }
+            | Self::Tls(_)
+            | Self::Http(_)
+            | Self::Dns { .. } => false,
         }
     }
 
@@ -100,7 +120,11 @@ impl Request {
         match self {
             Self::Tls(tls) => Some(tls),
             Self::Http(http) => http.tls.as_ref(),
-            Self::Connect { .. } | Self::Nonce | Self::Payload { .. } | Self::Dns { .. } => None,
+            Self::Connect { .. }
+            | Self::Nonce
+            | Self::Payload { .. }
+            | Self::Dns { .. }
+            | Self::KeptOpen => None,
         }
     }
 
@@ -112,7 +136,8 @@ impl Request {
             | Self::Nonce
             | Self::Payload { .. }
             | Self::Tls(_)
-            | Self::Dns { .. } => None,
+            | Self::Dns { .. }
+            | Self::KeptOpen => None,
         }
     }
 
@@ -129,7 +154,11 @@ impl Request {
                 tls: Some(tls),
                 ..http.clone()
             })),
-            Self::Connect { .. } | Self::Nonce | Self::Payload { .. } | Self::Dns { .. } => None,
+            Self::Connect { .. }
+            | Self::Nonce
+            | Self::Payload { .. }
+            | Self::Dns { .. }
+            | Self::KeptOpen => None,
         }
     }
 
@@ -156,7 +185,8 @@ impl Request {
             | Self::Nonce
             | Self::Payload { .. }
             | Self::Tls(_)
-            | Self::Dns { .. } => self.clone(),
+            | Self::Dns { .. }
+            | Self::KeptOpen => self.clone(),
         }
     }
 
@@ -169,7 +199,8 @@ impl Request {
             | Self::Nonce
             | Self::Payload { .. }
             | Self::Tls(_)
-            | Self::Dns { .. } => true,
+            | Self::Dns { .. }
+            | Self::KeptOpen => true,
         }
     }
 
@@ -190,7 +221,11 @@ impl Request {
     pub fn asks_for_identity(&self) -> bool {
         match self {
             Self::Nonce | Self::Http(_) => true,
-            Self::Connect { .. } | Self::Payload { .. } | Self::Tls(_) | Self::Dns { .. } => false,
+            Self::Connect { .. }
+            | Self::Payload { .. }
+            | Self::Tls(_)
+            | Self::Dns { .. }
+            | Self::KeptOpen => false,
         }
     }
 
@@ -198,7 +233,11 @@ impl Request {
     pub fn is_heavy(&self) -> bool {
         match self {
             Self::Tls(_) | Self::Http(_) => true,
-            Self::Connect { .. } | Self::Nonce | Self::Payload { .. } | Self::Dns { .. } => false,
+            Self::Connect { .. }
+            | Self::Nonce
+            | Self::Payload { .. }
+            | Self::Dns { .. }
+            | Self::KeptOpen => false,
         }
     }
 
@@ -210,7 +249,8 @@ impl Request {
             | Self::Payload { .. }
             | Self::Tls(_)
             | Self::Http(_)
-            | Self::Dns { .. } => false,
+            | Self::Dns { .. }
+            | Self::KeptOpen => false,
         }
     }
 }
@@ -220,6 +260,7 @@ impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect { .. } => f.write_str("a handshake, nothing sent"),
+            Self::KeptOpen => f.write_str("a connection that is kept open"),
             Self::Nonce => f.write_str("a nonce"),
             Self::Payload { hex } => {
                 let bytes = hex.len() / 2;

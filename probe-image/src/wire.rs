@@ -135,6 +135,10 @@ pub enum Request {
         /// Record type by its IANA mnemonic: `A`, `AAAA`, ...
         record: String,
     },
+    /// Nothing over one TCP connection, which the first attempt that can opens and which is kept:
+    /// each later attempt passes [`Stage::Connect`] again when the peer acknowledges a TCP
+    /// keep-alive that was sent after the attempt's start. It is never opened again.
+    KeptOpen,
 }
 
 /// Parameters of a TLS handshake.

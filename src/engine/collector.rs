@@ -74,6 +74,11 @@ impl Collector {
     /// Restarts sampling of a flow: attempts before `at`, microseconds of the run, count for no
     /// proof any more.
     pub fn restart(&mut self, plan: &Plan, flow: FlowId, at: i64, cause: Cause) {
+        if plan.flow(flow).to.request.is_kept_open() {
+            // That it was open before the change is what is asked.
+            self.flow(flow).note_change(at, cause);
+            return;
+        }
         let from = self.probe_time(plan, flow, at);
         self.flow(flow).restart(from, at, cause);
     }
@@ -358,7 +363,7 @@ impl Collector {
             .clock
             .map_or(0, |clock| clock.moment(t).latest);
         for (flow, evidence) in plan.flows().iter().zip(&mut self.evidence.flows) {
-            if flow.probe.0 as usize == index {
+            if flow.probe.0 as usize == index && !flow.to.request.is_kept_open() {
                 evidence.restart(t, at, Cause::Stalled(ms));
             }
         }

@@ -53,7 +53,9 @@ impl Completion {
         };
         let is_undone = match &judgement.verdict {
             Verdict::Unproven(_) => true,
-            Verdict::Violated(Violation::DeniedFlowOpened { .. }) => false,
+            Verdict::Violated(
+                Violation::DeniedFlowOpened { .. } | Violation::StayedOpen { .. },
+            ) => false,
             Verdict::Proven
             | Verdict::Violated(
                 Violation::AllowedFlowBlocked { .. } | Violation::Unstable { .. },

@@ -6,7 +6,7 @@ use super::environment;
 use super::replan::{PendingChanges, Replan};
 use super::{Observer, Options};
 use crate::backend::{Arrival, Backend, Change};
-use crate::event::{CheckRef, Outcome, RunEvent, RunInfo, Summary};
+use crate::event::{CheckRef, NEW_CONNECTIONS_ONLY, Outcome, RunEvent, RunInfo, Summary};
 use crate::inventory::EnvironmentInfo;
 use crate::plan::{Plan, Schedule, longest};
 use std::borrow::Cow;
@@ -205,6 +205,7 @@ pub(super) fn start_info(options: &Options) -> RunInfo {
         probe_digest: options.about.probe_digest.clone(),
         probe_images: Vec::new(),
         settings: options.about.settings.clone(),
+        limits: vec![NEW_CONNECTIONS_ONLY.to_owned()],
     }
 }
 

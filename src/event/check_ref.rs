@@ -97,6 +97,8 @@ pub struct SettingsReport {
     pub mechanism: Option<Mechanism>,
     /// Whether a start-up leak is a violation.
     pub startup_isolated: bool,
+    /// Whether a connection that was open before the deny applied must be cut.
+    pub established: bool,
     /// Which instances of the source send.
     pub spread: Spread,
     /// The HTTP statuses that count as allowed; empty: any.
@@ -114,6 +116,7 @@ impl From<&CheckSettings> for SettingsReport {
             tier: settings.required_tier,
             mechanism: settings.mechanism,
             startup_isolated: settings.startup_isolated,
+            established: settings.established,
             spread: settings.spread,
             status: settings.status.clone(),
         }

@@ -6,8 +6,8 @@ use super::{CheckRef, CheckResult, FlowReport, Latency, Outcome, ReasonText, con
 use crate::model::show_duration;
 use crate::plan::{FlowId, Plan};
 use crate::verdict::{
-    AllowProof, AllowTier, Block, DenyProof, DenyTier, Evidence, FlowEvidence, FlowVerdict,
-    Judgement, Reading, Refusal, Unproven, Verdict, Violation,
+    AllowProof, AllowTier, Block, DenyProof, DenyTier, Evidence, FlowEvidence, FlowResult,
+    FlowVerdict, Judgement, Reading, Refusal, Unproven, Verdict, Violation,
 };
 use crate::wire::{Stage, StopCause};
 use std::time::Duration;
@@ -138,7 +138,13 @@ fn describe_proven(texts: &FlowTexts<'_>, judgement: &Judgement, result: &mut Ch
     if let Some(tier) = proofs.deny_tier {
         result.tier = Some(tier.to_string());
         result.power_percent = Some(proofs.power_percent);
+        let is_kept_open = |flow: &FlowResult| texts.plan.flow(flow.flow).to.request.is_kept_open();
         result.seen = match result.startup_leak_ms {
+            _ if judgement.flows.iter().any(is_kept_open) => format!(
+                "{} of {} attempts opened before the deny applied; then the connection that was kept \
+                 open was cut, and new ones were blocked",
+                result.opened, result.attempts
+            ),
             None => format!("{} attempts, all blocked", result.attempts),
             Some(ms) => {
                 let blocked = result.attempts.saturating_sub(result.opened);
@@ -194,6 +200,18 @@ fn describe_violation(texts: &FlowTexts<'_>, violation: &Violation, result: &mut
             result.next_step = Some(
                 "find the policy that should stop this flow: it does not select the target (or the \
                  source), or another one admits it"
+                    .into(),
+            );
+        }
+        Violation::StayedOpen { change, lasted, .. } => {
+            result.seen = format!(
+                "{source} -> {target}: the connection opened before went on for {} after {change} \
+                 changed",
+                show_duration(*lasted)
+            );
+            result.next_step = Some(
+                "let the enforcer forget the connection (`conntrack -D`), or replace one of the two \
+                 pods: a policy alone does not cut what is established"
                     .into(),
             );
         }

@@ -244,6 +244,10 @@ fn describe_violation(violation: &Violation, report: &FlowReport) -> String {
         Violation::DeniedFlowOpened {
             opened, attempts, ..
         } => format!("{opened} of {attempts} attempts opened"),
+        Violation::StayedOpen { change, lasted, .. } => format!(
+            "the connection opened before went on for {} after {change} changed",
+            show_duration(*lasted)
+        ),
         Violation::AllowedFlowBlocked { block, .. } => {
             let cause = block
                 .as_ref()

@@ -33,6 +33,9 @@ pub use crate::verdict::{Reach, Reason};
 
 use serde::Serialize;
 
+/// What no proof of a run says, unless a line asks for it.
+pub const NEW_CONNECTIONS_ONLY: &str = "proofs speak of new connections: connections that were open before a policy changed may live on (`established: true` tests them)";
+
 /// Something that happened in a run.
 #[derive(Debug, Clone, Serialize)]
 #[serde(
@@ -113,4 +116,6 @@ pub struct RunInfo {
     /// The settings that were given by flag or environment, beside the suites': name and value,
     /// `null` where one was not given.
     pub settings: serde_json::Map<String, serde_json::Value>,
+    /// What the proofs of the run do not say, one sentence each.
+    pub limits: Vec<String>,
 }

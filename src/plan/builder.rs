@@ -121,8 +121,9 @@ impl Builder {
             .collect()
     }
 
-    /// The flows that take each path. A flow that is expected to be denied is no path control,
-    /// and neither is one that may not have left its pod.
+    /// The flows that take each path. A flow that is expected to be denied is no path control, nor
+    /// is one that may not have left its pod, nor a connection that is kept open: it says nothing
+    /// of new ones.
     fn path_controls(&self, hairpins: &BTreeSet<FlowId>) -> BTreeMap<Path, Vec<FlowId>> {
         let allowed = self.flows_expected(Expected::Allowed);
         let denied = self.flows_expected(Expected::Denied);
@@ -130,7 +131,7 @@ impl Builder {
         for (index, flow) in self.flows.iter().enumerate() {
             let id = FlowId(index as u32);
             let is_denied = denied.contains(&id) && !allowed.contains(&id);
-            if is_denied || hairpins.contains(&id) {
+            if is_denied || hairpins.contains(&id) || flow.to.request.is_kept_open() {
                 continue;
             }
             let from = self.probes[flow.probe.0 as usize].node();

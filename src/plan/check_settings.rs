@@ -25,6 +25,8 @@ pub struct CheckSettings {
     pub required_tier: RequiredTier,
     /// Whether a start-up leak violates.
     pub startup_isolated: bool,
+    /// Whether a connection that was open before the deny applied must be cut.
+    pub established: bool,
     /// The mechanism that a deny must have.
     pub mechanism: Option<Mechanism>,
     /// The HTTP statuses that count as allowed; any where there is none. The flows' rule for
@@ -83,6 +85,7 @@ impl CheckSettings {
             attempt_timeout: settings.attempt_timeout.unwrap_or(MIN_DEADLINE),
             required_tier,
             startup_isolated: settings.startup_isolated.unwrap_or(false),
+            established: expected == Expected::Denied && settings.established == Some(true),
             mechanism: settings.mechanism,
             status: match expected {
                 Expected::Allowed => settings.status.clone(),

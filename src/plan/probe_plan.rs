@@ -32,6 +32,10 @@ pub const TLS_DEADLINE: Duration = Duration::from_secs(5);
 /// How long first bytes, or a whole request, may take.
 pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long the acknowledgement of a kept connection may take: two keep-alives, which are a second
+/// apart, and their way.
+pub const KEPT_OPEN_DEADLINE: Duration = Duration::from_millis(2_500);
+
 /// Controls start this much before the flows that they are controls of, so that they get through
 /// before those are blocked.
 const HEAD_START_MS: u32 = 200;
@@ -177,7 +181,11 @@ impl<'p> Pacing<'p> {
             request: flow.to.request.clone(),
             deadlines: Deadlines {
                 resolve_ms: millis(RESOLVE_DEADLINE),
-                connect_ms: usage.deadline_ms.max(millis(flow.waits.connect)),
+                connect_ms: if flow.to.request.is_kept_open() {
+                    usage.deadline_ms.max(millis(KEPT_OPEN_DEADLINE))
+                } else {
+                    usage.deadline_ms.max(millis(flow.waits.connect))
+                },
                 tls_ms: millis(TLS_DEADLINE.max(flow.waits.tls)).max(usage.deadline_ms),
                 request_ms: millis(REQUEST_DEADLINE.max(flow.waits.request)),
             },
@@ -396,7 +404,14 @@ fn longest_wait(plan: &Plan, check: &Check) -> Duration {
 /// faults.
 pub fn longest(plan: &Plan) -> Duration {
     let timeout = plan.checks().iter().map(|check| {
-        check.settings.settle + check.settings.timeout + check.settings.attempt_timeout
+        let settings = &check.settings;
+        let cut_by = if settings.established {
+            // From the change on; the run takes as long again once it is noticed.
+            settings.grace + 2 * KEPT_OPEN_DEADLINE
+        } else {
+            Duration::ZERO
+        };
+        settings.settle + settings.timeout + settings.attempt_timeout + cut_by
     });
     let interval = plan
         .checks()

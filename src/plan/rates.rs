@@ -189,6 +189,9 @@ fn stretched(flows: u32, cap: u32) -> Duration {
 /// that only rate-limited servers cap them.
 pub(super) fn accepted(plan: &Plan, flow: &Flow, checked: bool) -> Option<u32> {
     let is_responder = plan.control_port() == Some(flow.to.port);
+    if flow.to.request.is_kept_open() {
+        return None;
+    }
     if !plan.has_foreign_targets() || flow.to.transport != Transport::Tcp || is_responder {
         return None;
     }
@@ -202,6 +205,7 @@ pub(super) fn accepted(plan: &Plan, flow: &Flow, checked: bool) -> Option<u32> {
 fn is_rate_limited(plan: &Plan, flow: &Flow) -> bool {
     plan.has_foreign_targets()
         && flow.to.transport == Transport::Tcp
+        && !flow.to.request.is_kept_open()
         && RATE_LIMITED.contains(&flow.to.port)
 }
 

@@ -108,6 +108,15 @@ pub(super) fn handshake_instead(key: &TargetKey) -> (TargetKey, Stage) {
     (handshake, stage)
 }
 
+/// A connection to the same address and port that is kept open.
+pub(super) fn kept_open_instead(key: &TargetKey) -> TargetKey {
+    TargetKey {
+        request: Request::KeptOpen,
+        once: false,
+        ..key.clone()
+    }
+}
+
 /// The name asked of a DNS server when the suite gives none: every Kubernetes cluster has it.
 pub(super) const DNS_CONTROL_NAME: &str = "kubernetes.default.svc.cluster.local";
 

@@ -33,6 +33,8 @@ fn render(state: &RunState) -> String {
     let started = state.run.as_ref().map(|run| run.started_at);
     let ended = state.run.as_ref().and_then(|run| run.ended_at).or(started);
 
+    let limits = state.run.as_ref().map_or(&[][..], |run| &run.limits);
+
     let document = json!({
         "reportFormat": "CTRF",
         "specVersion": "0.0.0",
@@ -49,6 +51,7 @@ fn render(state: &RunState) -> String {
                 "stop": milliseconds(ended),
             },
             "tests": tests,
+            "extra": { "limits": limits },
         },
     });
     format!("{}\n", escaped_json(format!("{document:#}")))

@@ -2,9 +2,9 @@
 
 use crate::event::{
     CheckRef, CheckResult, ControlReport, ControlRole, Coverage, EnvironmentInfo, Expected,
-    FlowOutcome, FlowReport, Latency, Outcome, PolicyState, Reach, Reason, ReasonText,
-    RequiredTier, RunEvent, RunInfo, SentAs, SettingsReport, Spread, SuiteRef, Summary, Touched,
-    Transport, WindowReport,
+    FlowOutcome, FlowReport, Latency, NEW_CONNECTIONS_ONLY, Outcome, PolicyState, Reach, Reason,
+    ReasonText, RequiredTier, RunEvent, RunInfo, SentAs, SettingsReport, Spread, SuiteRef, Summary,
+    Touched, Transport, WindowReport,
 };
 use crate::model::PolicyRef;
 use std::io::{self, Write};
@@ -86,6 +86,7 @@ fn run(ended: bool, complete: bool) -> RunInfo {
         ]
         .into_iter()
         .collect(),
+        limits: vec![NEW_CONNECTIONS_ONLY.to_owned()],
     }
 }
 
@@ -133,6 +134,7 @@ pub(super) fn check(
             },
             mechanism: None,
             startup_isolated: false,
+            established: false,
             spread: Spread::Nodes,
             status: Vec::new(),
         },

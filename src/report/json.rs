@@ -76,6 +76,8 @@ struct Run<'a> {
     /// The settings that were given by flag or environment, null where one was not given; each
     /// check names the settings in force for it.
     settings: Option<&'a serde_json::Map<String, serde_json::Value>>,
+    /// What the proofs of the run do not say, one sentence each.
+    limits: &'a [String],
 }
 
 impl<'a> Run<'a> {
@@ -98,6 +100,7 @@ impl<'a> Run<'a> {
             probe_digest: run.and_then(|run| run.probe_digest.as_deref()),
             probe_images: run.map_or(&[], |run| &run.probe_images),
             settings: run.map(|run| &run.settings),
+            limits: run.map_or(&[], |run| &run.limits),
         }
     }
 }

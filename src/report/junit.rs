@@ -146,6 +146,9 @@ impl Junit {
             Property::new("version", &run.version),
             Property::new("sha256", &suite.sha256),
         ]);
+        for limit in &run.limits {
+            test_suite.add_property(Property::new("limit", limit));
+        }
         test_suite
     }
 

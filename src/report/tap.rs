@@ -24,6 +24,9 @@ fn render(state: &RunState) -> String {
 
     let mut out = String::from("TAP version 14\n");
     add_line!(out, "1..{}", results.len() + run_tests);
+    for limit in state.run.iter().flat_map(|run| &run.limits) {
+        add_line!(out, "# {}", stripped_line(limit));
+    }
     for (number, result) in (1..).zip(&results) {
         let ok = match result.verdict {
             Outcome::Proven => "ok",

@@ -351,6 +351,8 @@ pub struct Settings {
     /// Whether a method that is not safe may be sent more than once.
     pub repeat: Option<bool>,
     pub spread: Option<Spread>,
+    /// Whether a connection that was opened before the deny applied must be cut; of a line only.
+    pub established: Option<bool>,
 }
 
 impl Settings {
@@ -392,6 +394,7 @@ impl Settings {
             send: line.send.or(suite.send),
             repeat: line.repeat.or(suite.repeat),
             spread: line.spread.or(suite.spread),
+            established: line.established,
         }
     }
 }

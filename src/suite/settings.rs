@@ -10,7 +10,7 @@ use super::{
     EndpointId, Expected, Mechanism, Refusal, RequestText, RequiredTier, Settings, Spread, Subject,
     TargetItem, TargetWhat,
 };
-use crate::model::{SecretText, parse_duration};
+use crate::model::{SecretText, Transport, parse_duration};
 use crate::source::{Diagnostic, Diagnostics, Key, Node, Sources, Span};
 use std::env::VarError;
 use std::time::Duration;
@@ -67,6 +67,7 @@ fn set(settings: &mut Settings, key: &str, value: &Node, diagnostics: &mut Diagn
         "record" => settings.record = owned_text(value),
         "send" => settings.send = text(value).and_then(|text| parse_payload(text).ok()),
         "repeat" => settings.repeat = text(value).map(|text| text == "true"),
+        "established" => settings.established = text(value).map(|text| text == "true"),
         "spread" => settings.spread = text(value).and_then(Spread::parse),
         _ => return false,
     }
@@ -240,6 +241,8 @@ pub(super) fn without_effect(
         .iter()
         .any(|target| !matches!(target.what, TargetWhat::Url(_)));
 
+    let all_tcp = targets.iter().all(|target| is_over_tcp(&target.what));
+
     let mut diagnostics = Vec::new();
     for entry in node.as_mapping().unwrap_or_default() {
         let key = entry.key.text.as_str();
@@ -254,7 +257,10 @@ pub(super) fn without_effect(
             }
             "record" if !has_dns => Some("a dns target"),
             "send" if !has_port => Some("a target with a port"),
-            "mechanism" | "startup" if expected == Expected::Allowed => {
+            "established" if !all_tcp => {
+                Some("TCP targets: no connection is kept open over UDP or to a name server")
+            }
+            "mechanism" | "startup" | "established" if expected == Expected::Allowed => {
                 Some("a line that ends with denied")
             }
             "tier"
@@ -299,17 +305,30 @@ fn answer_of_the_other_kind(key: &Key, expected: Expected) -> Option<Diagnostic>
     Some(Diagnostic::error(key.span, message).with_help(help))
 }
 
+/// Whether a target is one that a TCP connection can be kept open to.
+fn is_over_tcp(what: &TargetWhat) -> bool {
+    let transport = match what {
+        TargetWhat::KnownPorts(transport) => *transport,
+        TargetWhat::Port(port) => Some(port.transport),
+        TargetWhat::Range { transport, .. } => Some(*transport),
+        TargetWhat::Url(url) => return !url.scheme.is_dns(),
+    };
+    transport != Some(Transport::Udp)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::source::{Diagnostics, parse};
-    use crate::suite::keys::SETTINGS;
+    use crate::suite::keys::{LINE, SETTINGS};
 
     #[test]
     fn every_setting_of_the_table_is_read() {
+        let of_lines = LINE.fields.iter();
         for field in SETTINGS
             .fields
             .iter()
+            .chain(of_lines.filter(|field| field.name == "established"))
             .filter(|field| field.name != "control")
         {
             let mut sources = Sources::new();

@@ -1,6 +1,7 @@
 //! What the successes of a denied flow amount to: a violation, a start-up leak, or neither yet.
 
 use super::controls::Evaluation;
+use super::established::judge_new_connections;
 use super::policy_delay::grace;
 use super::reason::Reason;
 use super::timeline::{FlowEvidence, SuccessfulAttempt};
@@ -27,6 +28,9 @@ pub(super) fn judge_successes(
     id: FlowId,
 ) -> DeniedSuccess {
     let evidence = evaluation.evidence.flow(id);
+    if check.settings.established && evidence.ambiguous_success.is_none() {
+        return judge_new_connections(evaluation, check, id);
+    }
     if let Some(first) = &evidence.first_success {
         return judge_first_success(evaluation, check, id, first);
     }

@@ -21,6 +21,7 @@ use super::control_interval::{ControlInterval, target_intervals};
 use super::controls::Evaluation;
 use super::denied_success::{DeniedSuccess, judge_successes};
 use super::deny_proof::{DenyProof, PathProof, SourceProof, WeakerProof};
+use super::established::judge_kept_open;
 use super::moment::Moment;
 use super::open_interval::OpenInterval;
 use super::policy_delay::Watch;
@@ -41,6 +42,9 @@ use std::time::Duration;
 
 /// Judges a denied flow.
 pub(super) fn judge_denied(evaluation: Evaluation<'_>, check: &Check, id: FlowId) -> FlowVerdict {
+    if evaluation.plan.flow(id).to.request.is_kept_open() {
+        return judge_kept_open(evaluation, check, id);
+    }
     let startup_leak = match judge_successes(evaluation, check, id) {
         DeniedSuccess::None => None,
         DeniedSuccess::StartupLeak(length) => Some(length),
@@ -54,7 +58,7 @@ pub(super) fn judge_denied(evaluation: Evaluation<'_>, check: &Check, id: FlowId
     if evaluation.plan.flow(id).to.once {
         return judge_sent_once(evaluation, id);
     }
-    match prove(evaluation, check, id, startup_leak) {
+    match prove(evaluation, check, id, startup_leak, Basis::of(id)) {
         Ok(proof) => FlowVerdict::Denied(proof),
         Err(unproven) => FlowVerdict::Unproven(unproven),
     }
@@ -115,17 +119,37 @@ pub(super) fn judge_retired(
     }
 }
 
+/// Which evidence a proof may rest on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Basis {
+    /// Attempts that surely started later count, microseconds of the run.
+    pub(super) from: i64,
+    /// The flow whose target controls count: its own, as a rule.
+    pub(super) controls_of: FlowId,
+}
+
+impl Basis {
+    /// All attempts of a flow, and its own controls.
+    pub(super) fn of(flow: FlowId) -> Self {
+        Self {
+            from: i64::MIN,
+            controls_of: flow,
+        }
+    }
+}
+
 /// Proves a deny by the five conditions, at the tier and by the mechanism that the line requires.
-fn prove(
+pub(super) fn prove(
     evaluation: Evaluation<'_>,
     check: &Check,
     id: FlowId,
     startup_leak: Option<Duration>,
+    basis: Basis,
 ) -> Result<DenyProof, Unproven> {
     nothing_changed(evaluation, id).map_err(|failure| failure.unproven)?;
     let blocked =
         BlockedAttempts::at_the_end(evaluation, id).map_err(|failure| failure.unproven)?;
-    let conditions = Conditions::new(evaluation, check, id, blocked);
+    let conditions = Conditions::new(evaluation, check, id, blocked, basis);
     let proof = conditions.prove().map_err(|failure| failure.unproven)?;
     let required_tier = check.settings.required_tier;
     if !proof.tier().meets(required_tier) {
@@ -166,6 +190,8 @@ struct Conditions<'a> {
     evaluation: Evaluation<'a>,
     check: &'a Check,
     id: FlowId,
+    /// The flow whose target controls count.
+    controls_of: FlowId,
     blocked: BlockedAttempts<'a>,
     watch: Watch,
     /// The evidence for conditions 3 and 4; `None` at D1.
@@ -208,14 +234,20 @@ impl<'a> Conditions<'a> {
         check: &'a Check,
         id: FlowId,
         blocked: BlockedAttempts<'a>,
+        basis: Basis,
     ) -> Self {
+        let watch = Watch::of(evaluation, check, id);
         let is_d1 = check.settings.required_tier == RequiredTier::D1;
         let source_and_path = (!is_d1).then(|| SourceAndPath::of(evaluation, id, blocked.stage));
         Self {
             evaluation,
             check,
             id,
-            watch: Watch::of(evaluation, check, id),
+            controls_of: basis.controls_of,
+            watch: Watch {
+                from: watch.from.max(basis.from),
+                ..watch
+            },
             blocked,
             source_and_path,
         }
@@ -293,9 +325,9 @@ impl<'a> Conditions<'a> {
         let (evaluation, stage) = (self.evaluation, self.blocked.stage);
         let deadline = deadline(evaluation, &self.check.settings, self.id, stage);
         let single = evaluation
-            .target_controls_past(self.id, stage)
+            .target_controls_past(self.controls_of, stage)
             .flat_map(|control| target_intervals(evaluation, control, stage));
-        let composite = composite::control_intervals(evaluation, self.id, stage);
+        let composite = composite::control_intervals(evaluation, self.controls_of, stage);
         let (strong, weak): (Vec<_>, Vec<_>) = single
             .chain(composite)
             .partition(|interval| self.is_strong_enough(interval));

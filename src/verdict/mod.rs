@@ -18,7 +18,7 @@
 //! | control_interval, open_interval, controls, target_control, composite | the controls of a flow |
 //! | deny_proof, allow_proof, verdicts, condition | results |
 //! | blocked, source_and_path, policy_delay, waits, unusable, denied_success, left_out | the parts of a judgement |
-//! | deny, allow | one flow |
+//! | deny, allow, established | one flow |
 //! | reach, judge | one check |
 //! | relevance | which changes concern a flow |
 
@@ -33,6 +33,7 @@ mod controls;
 mod denied_success;
 mod deny;
 mod deny_proof;
+mod established;
 mod evidence;
 mod judge;
 mod leak;

@@ -27,6 +27,8 @@ pub enum Reason {
     PathNotVerified,
     NameDidNotResolve,
     ChangedDuringRun,
+    NothingChanged,
+    WasNotOpen,
     TooFewAttempts,
     SentOnce,
     AttemptTimeoutTooShort,
@@ -42,7 +44,7 @@ struct Entry {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::NotFinished,
         Self::Unprovable,
         Self::MatchesNothing,
@@ -62,6 +64,8 @@ impl Reason {
         Self::PathNotVerified,
         Self::NameDidNotResolve,
         Self::ChangedDuringRun,
+        Self::NothingChanged,
+        Self::WasNotOpen,
         Self::TooFewAttempts,
         Self::SentOnce,
         Self::AttemptTimeoutTooShort,
@@ -179,6 +183,16 @@ impl Reason {
                 code: "changed-during-run",
                 meaning: "a pod, namespace, policy or Service that concerns the check changed during the run",
                 remedy: "run again while nothing is being deployed",
+            },
+            Self::NothingChanged => Entry {
+                code: "nothing-changed",
+                meaning: "the connection was opened, and nothing that concerns it changed during the run",
+                remedy: "apply the policy while the run is under way",
+            },
+            Self::WasNotOpen => Entry {
+                code: "was-not-open",
+                meaning: "no connection was open when the deny began to apply, so none could be cut",
+                remedy: "start the run before the policy is applied, while the source still reaches the target",
             },
             Self::TooFewAttempts => Entry {
                 code: "too-few-attempts",

@@ -36,6 +36,8 @@ pub struct Restarts {
     /// When something relevant changed, as it was noticed, microseconds of the run: the first times
     /// only.
     pub changes: Vec<i64>,
+    /// The last of these times, and what changed.
+    pub last_change: Option<(i64, ClusterChange)>,
     /// When the last restart that counts began, microseconds of the run.
     last_at: i64,
 }
@@ -47,14 +49,27 @@ impl Restarts {
             count: 0,
             cause: cause.clone(),
             changes: Vec::new(),
+            last_change: None,
             last_at: i64::MIN,
         }
     }
 
     /// Adds a restart that was noticed at `at`, microseconds of the run.
     pub(super) fn add(&mut self, at: i64, cause: Cause) {
-        if matches!(cause, Cause::Changed(_)) && self.changes.len() < MAX_CHANGES {
-            self.changes.push(at);
+        match &cause {
+            Cause::Changed(change) => {
+                if self.changes.len() < MAX_CHANGES {
+                    self.changes.push(at);
+                }
+                let is_latest = self
+                    .last_change
+                    .as_ref()
+                    .is_none_or(|(last, _)| *last <= at);
+                if is_latest {
+                    self.last_change = Some((at, change.clone()));
+                }
+            }
+            Cause::Stalled(_) => {}
         }
         if self.count == 0 || at - self.last_at > ONE_CHANGE_US {
             self.count += 1;

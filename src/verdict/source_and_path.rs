@@ -112,6 +112,7 @@ fn intervals_on(evaluation: Evaluation<'_>, path: &Path, of_pods: bool) -> Vec<O
     evaluation
         .flows_on(path)
         .iter()
+        .filter(|flow| !evaluation.plan.flow(**flow).to.request.is_kept_open())
         .filter(|flow| !of_pods || evaluation.source(**flow).is_on_pod_network())
         .flat_map(|flow| open_intervals(evaluation, *flow))
         .map(OpenInterval::from)

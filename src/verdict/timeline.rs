@@ -204,6 +204,13 @@ impl FlowEvidence {
     /// proof any more. `at` is when the cause was noticed, by the run's clock.
     pub fn restart(&mut self, from: u64, at: i64, cause: Cause) {
         self.forget_until(from);
+        self.note_change(at, cause);
+    }
+
+    /// Notes a change and keeps all attempts, as a connection needs that is kept open: what was
+    /// before the change is part of its evidence. `at` is when the change was noticed, by the run's
+    /// clock.
+    pub fn note_change(&mut self, at: i64, cause: Cause) {
         self.restarts
             .get_or_insert_with(|| Box::new(Restarts::before(&cause)))
             .add(at, cause);
@@ -222,6 +229,11 @@ impl FlowEvidence {
         self.forget_until(from);
         self.mark_ambiguous_from(since);
         self.retired = true;
+    }
+
+    /// Whether a pod at either end was replaced, or is gone.
+    pub fn was_replaced(&self) -> bool {
+        self.ambiguous_from.is_some()
     }
 
     /// Whether its pods are gone.

@@ -5,7 +5,9 @@ use super::deny_proof::DenyProof;
 use super::reading::Block;
 use super::reason::Reason;
 use super::timeline::SuccessfulAttempt;
+use crate::model::ClusterChange;
 use crate::plan::FlowId;
+use std::time::Duration;
 
 /// What a run says of one check.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +47,14 @@ pub enum Violation {
         /// Number of its attempts.
         attempts: u32,
     },
+    /// A connection that was open before the deny applied was not cut.
+    StayedOpen {
+        flow: FlowId,
+        /// What changed, so that the deny applied.
+        change: ClusterChange,
+        /// How long the connection surely went on after that.
+        lasted: Duration,
+    },
     /// An allowed flow stayed blocked.
     AllowedFlowBlocked {
         flow: FlowId,
@@ -71,6 +81,7 @@ impl Violation {
     pub fn flow(&self) -> FlowId {
         match self {
             Self::DeniedFlowOpened { flow, .. }
+            | Self::StayedOpen { flow, .. }
             | Self::AllowedFlowBlocked { flow, .. }
             | Self::Unstable { flow, .. } => *flow,
         }

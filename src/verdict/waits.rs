@@ -5,8 +5,8 @@ use super::controls::Evaluation;
 use super::evidence::Evidence;
 use super::open_interval::OpenIntervals;
 use crate::plan::{
-    Check, CheckSettings, FlowId, MIN_DEADLINE, Plan, REQUEST_DEADLINE, RESOLVE_DEADLINE,
-    TLS_DEADLINE, Waits,
+    Check, CheckSettings, FlowId, KEPT_OPEN_DEADLINE, MIN_DEADLINE, Plan, REQUEST_DEADLINE,
+    RESOLVE_DEADLINE, TLS_DEADLINE, Waits,
 };
 use crate::wire::{Stage, Transport};
 use std::time::Duration;
@@ -28,6 +28,9 @@ pub(super) fn deadline(
     let is_udp = flow.to.transport == Transport::Udp;
     match stage {
         Stage::Resolve => RESOLVE_DEADLINE,
+        Stage::Connect if flow.to.request.is_kept_open() => {
+            settings.attempt_timeout.max(KEPT_OPEN_DEADLINE)
+        }
         Stage::Connect => settings.attempt_timeout.max(flow.waits.connect),
         Stage::FirstBytes if is_udp => settings.attempt_timeout.max(flow.waits.connect),
         Stage::FirstBytes if let Some(linger) = flow.to.request.linger() => linger,
@@ -48,6 +51,10 @@ pub fn waits_needed(plan: &Plan, evidence: &Evidence, check: &Check, id: FlowId)
         evidence,
         open_intervals: &open_intervals,
     };
+    if plan.flow(id).to.request.is_kept_open() {
+        // Another probe would have another connection, opened after the change.
+        return None;
+    }
     let blocked = BlockedAttempts::at_the_end(evaluation, id).ok()?;
     let fastest = evaluation
         .target_controls_past(id, blocked.stage)

@@ -7,6 +7,7 @@
 //! | `payload` | connect, first bytes |
 //! | `tls` | connect, tls |
 //! | `http` | connect, first bytes (with TLS: tls); request once the head of a response arrived |
+//! | `kept_open` | connect: at first the handshake, then each time an acknowledged keep-alive |
 //! | `dns` | connect (TCP only), first bytes; request once there is a record of the type asked for |
 //!
 //! UDP has no connect.
@@ -17,6 +18,7 @@ mod dns;
 mod errqueue;
 mod http;
 mod instrumented_stream;
+mod kept_open;
 mod pattern;
 mod prepare;
 mod resolve;

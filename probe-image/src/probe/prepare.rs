@@ -1,6 +1,7 @@
 //! A flow of the plan, checked once and ready for its attempts.
 
 use super::dns::{self, Question};
+use super::kept_open::KeptOpen;
 use super::resolve::{candidates, parse_resolv_conf, resolve};
 use super::tls::{self, Trust};
 use super::truncate::truncate;
@@ -125,6 +126,7 @@ enum PreparedRequest {
     Tls(tls::Parameters),
     Http(Box<http::Prepared>),
     Dns(Question),
+    KeptOpen(KeptOpen),
 }
 
 impl PreparedRequest {
@@ -149,6 +151,10 @@ impl PreparedRequest {
                 Self::Http(Box::new(http::Prepared::new(request, run, secrets)?))
             }
             Request::Dns { name, record } => Self::Dns(Question::new(name, record)?),
+            Request::KeptOpen => {
+                require_tcp(flow, "a connection that is kept open")?;
+                Self::KeptOpen(KeptOpen::default())
+            }
         })
     }
 
@@ -156,7 +162,11 @@ impl PreparedRequest {
         match self {
             Self::Tls(_) => true,
             Self::Http(http) => http.tls.is_some(),
-            Self::Connect { .. } | Self::Nonce | Self::Payload(_) | Self::Dns(_) => false,
+            Self::Connect { .. }
+            | Self::Nonce
+            | Self::Payload(_)
+            | Self::Dns(_)
+            | Self::KeptOpen(_) => false,
         }
     }
 }
@@ -230,7 +240,10 @@ impl Prepared {
             PreparedRequest::Connect { linger } => TcpQuestion::Nothing { linger: *linger },
             PreparedRequest::Nonce => TcpQuestion::Nonce,
             PreparedRequest::Payload(payload) => TcpQuestion::Payload(payload),
-            PreparedRequest::Tls(_) | PreparedRequest::Http(_) | PreparedRequest::Dns(_) => {
+            PreparedRequest::Tls(_)
+            | PreparedRequest::Http(_)
+            | PreparedRequest::Dns(_)
+            | PreparedRequest::KeptOpen(_) => {
                 return None;
             }
         };
@@ -276,10 +289,17 @@ impl Prepared {
         trace: &mut Trace,
         open: &mut Option<OpenConnection>,
     ) -> Result<(), Cancel> {
+        let connect = millis(self.deadlines.connect_ms);
+        // A connection that is open needs no address any more.
+        if let PreparedRequest::KeptOpen(kept) = &self.request
+            && kept.was_opened()
+        {
+            return kept.wait_for_acknowledgement(connect, trace).await;
+        }
+
         let address = self.address(common, attempt, trace).await?;
         let peer = SocketAddr::new(address, self.port);
         let nonce = common.nonce(self.id, attempt);
-        let connect = millis(self.deadlines.connect_ms);
         let request = millis(self.deadlines.request_ms);
 
         match (self.transport, &self.request) {
@@ -296,6 +316,10 @@ impl Prepared {
         }
 
         let mut stream = tcp::connect(peer, connect, trace).await?;
+        if let PreparedRequest::KeptOpen(kept) = &self.request {
+            trace.check_not_reset(Stage::FirstBytes)?;
+            return kept.keep(stream);
+        }
         let result = match &self.request {
             PreparedRequest::Connect { linger } => tcp::linger(&mut stream, *linger, trace).await,
             PreparedRequest::Payload(payload) => {
@@ -318,7 +342,7 @@ impl Prepared {
                     }
                 };
             }
-            PreparedRequest::Nonce | PreparedRequest::Dns(_) => {
+            PreparedRequest::Nonce | PreparedRequest::Dns(_) | PreparedRequest::KeptOpen(_) => {
                 tcp::nonce(&mut stream, &nonce, request, trace).await
             }
         };

@@ -15,7 +15,7 @@
 use super::addresses::{self, GATEWAY_V4, ROUTER_V4};
 use super::error::Error;
 use super::link::{Link, answer_as_gateway, attach, connect, failed, loopback, take_second_index};
-use super::netlink::{BaseChain, Hook, Load, Route, Rtnetlink, Rule};
+use super::netlink::{self, BaseChain, Hook, Load, Route, Rtnetlink, Rule};
 use super::netns::{Netns, on_own_thread};
 use super::table_builder::TableBuilder;
 use super::world::World;
@@ -382,6 +382,14 @@ fn set_tracking_timeouts() -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Makes the calling thread's namespace forget all connections.
+///
+/// # Errors
+/// The kernel's refusal.
+pub(super) fn forget_connections() -> Result<(), Error> {
+    netlink::forget_connections().map_err(failed("a node", "connections"))
 }
 
 /// Pairs of nodes, by number, the lower one first.

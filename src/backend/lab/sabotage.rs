@@ -325,6 +325,23 @@ impl Sabotage {
             .await
     }
 
+    /// Makes every node forget the connections that it tracks, as an enforcer does that cuts what a
+    /// policy denies: their next packets are judged as those of new ones.
+    ///
+    /// # Errors
+    /// A request that the kernel refused.
+    pub async fn forget_connections(&self) -> Result<(), Error> {
+        self.world
+            .with(|running| {
+                running
+                    .wired
+                    .nodes
+                    .iter()
+                    .try_for_each(|node| node.run(network::forget_connections))
+            })
+            .await
+    }
+
     /// Sends a signal to a probe: SIGSTOP, SIGCONT, SIGKILL.
     ///
     /// # Errors

@@ -202,7 +202,7 @@ fn add_facts(flow: &Flow, outcome: &Outcome, name: &str, observation: &mut Obser
 
     match &flow.request {
         Request::Connect { .. } => observation.linger = Some(Linger::Quiet),
-        Request::Nonce | Request::Payload { .. } => {}
+        Request::Nonce | Request::Payload { .. } | Request::KeptOpen => {}
         Request::Tls(tls) => {
             let facts = tls_facts(tls.server_name.as_deref(), outcome, name);
             observation.tls = Some(Box::new(facts));

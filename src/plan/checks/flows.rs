@@ -3,7 +3,7 @@
 
 use super::super::addresses::{is_same, may_come_back};
 use super::super::endpoints::{EndpointKind, PodPort, ResolvedEndpoint};
-use super::super::request::handshake_instead;
+use super::super::request::{handshake_instead, kept_open_instead};
 use super::super::{FlowId, Source, TargetKey, TargetKind};
 use super::SuiteExpander;
 use super::spec::CheckSpec;
@@ -154,6 +154,12 @@ impl<'a> SuiteExpander<'a, '_> {
             let flow = self
                 .builder
                 .flow(source, other, target_kind.clone(), opens_at);
+            flows.push(flow);
+        }
+        if spec.is_established() {
+            let kept = kept_open_instead(key);
+            let stage = kept.request.opens_at(kept.transport);
+            let flow = self.builder.flow(source, kept, target_kind.clone(), stage);
             flows.push(flow);
         }
         if spec.expected == Expected::Denied && key.once {

@@ -1,11 +1,13 @@
 //! Whether a check can be proven, as far as its two ends and its request tell.
 
 use super::super::addresses::too_many_addresses;
+use super::super::endpoints::{EndpointKind, ResolvedEndpoint};
 use super::super::outside;
 use super::super::predict::Predictions;
 use super::super::{BackendKind, Provability};
 use super::SuiteExpander;
 use super::spec::CheckSpec;
+use crate::model::Transport;
 use crate::suite::{Expected, RequiredTier};
 
 impl SuiteExpander<'_, '_> {
@@ -98,6 +100,11 @@ impl SuiteExpander<'_, '_> {
                 pod.node
             ));
         }
+        if spec.is_established()
+            && let Some(why) = why_no_connection_is_kept(spec, target)
+        {
+            return Some(why.to_owned());
+        }
         if let Some(why) = &spec.request_spec.unprovable {
             return Some(why.clone());
         }
@@ -115,5 +122,24 @@ impl SuiteExpander<'_, '_> {
             && spec.expected == Expected::Allowed;
         requires_mesh_identity
             .then(|| "A3 needs a mesh identity, which is not observed here".to_owned())
+    }
+}
+
+/// Why a connection that is kept open to a target shows nothing, if it is so.
+fn why_no_connection_is_kept(
+    spec: &CheckSpec<'_>,
+    target: &ResolvedEndpoint<'_>,
+) -> Option<&'static str> {
+    if spec.port.transport != Transport::Tcp {
+        return Some("`established: true` needs a TCP port: no connection is kept open over UDP");
+    }
+    match target.kind {
+        EndpointKind::Outside(_) if matches!(spec.port.number, 80 | 443) => Some(
+            "on 80 and 443 outside of the cluster a firewall may answer for the target, so a connection that is kept open there shows nothing",
+        ),
+        EndpointKind::Outside(_)
+        | EndpointKind::Pods
+        | EndpointKind::Nodes
+        | EndpointKind::Runner => None,
     }
 }

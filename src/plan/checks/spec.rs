@@ -27,6 +27,13 @@ pub(super) struct CheckSpec<'s> {
     pub(super) unsampled: Option<Provability>,
 }
 
+impl CheckSpec<'_> {
+    /// Whether a connection that was open before the deny applied must be cut.
+    pub(super) fn is_established(&self) -> bool {
+        self.expected == Expected::Denied && self.settings.established == Some(true)
+    }
+}
+
 /// A port of a target item, and why it is not sampled, where that is so.
 #[derive(Debug)]
 pub(super) struct SpecPort {

@@ -81,7 +81,8 @@ impl Controls<'_, '_> {
         let mut flows_on: BTreeMap<Path, Vec<FlowId>> = BTreeMap::new();
         for index in 0..self.builder.flows.len() {
             let id = FlowId(index as u32);
-            if denied.contains(&id) && !allowed.contains(&id) {
+            let is_denied = denied.contains(&id) && !allowed.contains(&id);
+            if is_denied || self.flow(id).to.request.is_kept_open() {
                 continue;
             }
             for path in self.paths_of(id) {

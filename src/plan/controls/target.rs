@@ -187,6 +187,10 @@ impl Controls<'_, '_> {
             return;
         }
         let original = self.flow(flow);
+        if original.to.request.is_kept_open() {
+            // One connection leads to one of the pods.
+            return;
+        }
         let key = TargetKey::clone(&original.to);
         let target_controls = self.builder.target_controls.get(&key);
         let has_allowed_control = target_controls

@@ -8,7 +8,7 @@ use crate::event::{
     CheckRef, CheckResult, Coverage, Outcome, Reach, RunEvent, RunInfo, SuiteRef, Summary,
 };
 use crate::model::show_duration;
-use crate::report::text::{add_line, counted};
+use crate::report::text::{add_line, counted, wrapped};
 use crate::report::wording;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -81,6 +81,10 @@ impl Page {
 
         if let Some(why) = incomplete(run, &results, summary) {
             out.push_str(&banner(&pen.text(&why), pen));
+        }
+        match self.detail {
+            Detail::Verbose => add_limits(run, pen, &mut out),
+            Detail::Brief => {}
         }
         if !results.is_empty() {
             self.add_matrices(&results, pen, &mut out);
@@ -160,6 +164,17 @@ fn with_outcome<'a>(
         .iter()
         .copied()
         .filter(move |result| result.verdict == outcome)
+}
+
+/// Adds what the run's proofs do not say.
+fn add_limits(run: &RunInfo, pen: Pen, out: &mut String) {
+    for line in run
+        .limits
+        .iter()
+        .flat_map(|limit| wrapped(&pen.text(limit), pen.width))
+    {
+        add_line!(out, "{line}");
+    }
 }
 
 /// Why the results are no basis for an overall verdict; `None` of a complete run with checks.

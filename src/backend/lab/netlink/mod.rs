@@ -5,6 +5,7 @@
 //! message ─▶ bytes of one message: header, fixed part, attributes
 //! socket ──▶ requests, dumps and batches, with the kernel's answers
 //! route ───▶ rtnetlink(7)
+//! conntrack  the table of connections
 //! nftables ▶ tables, chains, sets, counters; rule: the expressions of a rule
 //! uapi ────▶ the kernel's numbers, under the kernel's names
 //! ```
@@ -17,6 +18,7 @@
 //! - Replies are read for what the lab asks: the index of a link, and counters of packets.
 //! - nftables tables are of the family `inet`.
 
+mod conntrack;
 mod error;
 mod message;
 mod nftables;
@@ -25,6 +27,7 @@ mod rule;
 mod socket;
 mod uapi;
 
+pub(super) use conntrack::forget_connections;
 pub use error::Error;
 pub(super) use message::Message;
 pub(super) use nftables::{

@@ -80,9 +80,13 @@ pub(super) const NF_IP_PRI_NAT_DST: i32 = -100;
 pub(super) const NF_IP_PRI_NAT_SRC: i32 = 100;
 
 /// `linux/netfilter/nfnetlink.h`.
+pub(super) const NFNL_SUBSYS_CTNETLINK: u16 = 1;
 pub(super) const NFNL_SUBSYS_NFTABLES: u16 = 10;
 pub(super) const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 pub(super) const NFNL_MSG_BATCH_END: u16 = 17;
+
+/// `linux/netfilter/nfnetlink_conntrack.h`.
+pub(super) const IPCTNL_MSG_CT_DELETE: u16 = 2;
 
 /// `linux/netfilter/nf_tables.h`.
 pub(super) const NFT_MSG_NEWTABLE: u16 = 0;

@@ -378,6 +378,17 @@ fn secret(name: &str, kind: &str) -> Value {
     })
 }
 
+fn canary_policy() -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {
+            "name": format!("watertight-canary-deny-{RUN}"), "namespace": NAMESPACE,
+            "annotations": { "watertight.dev/run": RUN },
+        },
+        "spec": { "podSelector": { "matchLabels": { "watertight.dev/canary": RUN } } },
+    })
+}
+
 /// What a thief does with kubectl, and cannot by the rights of `rbac/namespaced` alone.
 fn is_refused_by_rights(account: &Account) {
     for arguments in [
@@ -478,6 +489,51 @@ fn components_allow_one_thing_each(account: &Account, image: &str) {
     let token = secret(&run_secret, "kubernetes.io/service-account-token");
     account.may_not_create(&token, "a token of another account");
     account.may_not_create(&secret("treasure-2", "Opaque"), "a foreign Secret");
+
+    let policy = canary_policy();
+    let (done, said) = account.creates(&policy);
+    assert!(done, "a policy of canaries: {said}");
+    for (what, pointer, value) in [
+        ("a foreign policy", "/metadata/name", json!("open")),
+        ("a policy of every pod", "/spec/podSelector", json!({})),
+    ] {
+        account.may_not_create(&with(&policy, &[(pointer, value)]), what);
+    }
+
+    let arguments = [
+        "debug",
+        "deployment/server",
+        "--image",
+        image,
+        "-c",
+        "x",
+        "--",
+        "sh",
+    ];
+    let (done, said) = account.tries(&arguments, "");
+    assert!(!done, "a foreign ephemeral container: {said}");
+    let arguments = [
+        "--kubeconfig",
+        &account.kubeconfig,
+        "--probe-image",
+        image,
+        "--source",
+        "ephemeral",
+        "--only",
+        "client -> friend",
+    ];
+    let said = calm_suite(SUITE, &arguments);
+    assert_eq!(
+        said.of("client -> friend:8080 allowed"),
+        ("proven", None),
+        "{}",
+        said.text
+    );
+    assert!(
+        said.sent_as.iter().all(|sent_as| sent_as == "ephemeral"),
+        "{:?}",
+        said.sent_as
+    );
 }
 
 /// An ordinary run passes with the rights of `rbac` under `admission`; a thief of the token gets no
@@ -527,7 +583,8 @@ pub(super) fn held_to_probe_pods() {
     apply(EVERY_RIGHT);
     is_refused_by_admission(&account, &image);
 
-    apply_overlay(folder.path(), &image, &["node-probes", "secrets"]);
+    let components = ["node-probes", "secrets", "canary", "ephemeral"];
+    apply_overlay(folder.path(), &image, &components);
     until(
         "the components are in force",
         Duration::from_secs(30),

@@ -41,7 +41,7 @@ spec:
     )
 }
 
-/// `web` admits only `api`; `exposed` has its label too, and admits everybody. Pods, policy and
+/// `web` admits only `api`; `exposed` has its label too, and admits every source. Pods, policy and
 /// Service of `exposed` carry the annotation.
 fn world() -> String {
     let deployments = [
@@ -81,7 +81,7 @@ fn annotated() -> Vec<String> {
         .collect()
 }
 
-/// A pod that everybody reaches is a leak, also where it carries the annotation; `clean` leaves it,
+/// A pod that every source reaches is a leak, also where it carries the annotation; `clean` leaves it,
 /// its policy and its Service.
 pub(super) fn tested_and_left_alone() {
     apply(&format!(

@@ -107,9 +107,9 @@ pub fn resolve(
             predictions.as_mut().ok(),
             &mut builder,
         );
-        let expanded = expander.run();
-        diagnostics.extend(expanded.diagnostics);
-        if !expanded.has_checks {
+        let expansion = expander.run();
+        diagnostics.extend(expansion.diagnostics);
+        if !expansion.has_checks {
             without_checks.push(format!("{} ({})", suite.name, suite.file));
         }
     }

@@ -175,7 +175,7 @@ fn write_totals(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<
         writeln!(
             out,
             "\n{} ports beyond the checks are tried once, and must not open",
-            plan.swept().len()
+            plan.swept().iter().map(ports_tried).sum::<usize>()
         )?;
     }
     for check in plan.swept().iter().filter(|_| verbose) {
@@ -199,6 +199,18 @@ fn write_totals(plan: &Plan, verbose: bool, out: &mut impl Write) -> io::Result<
         )?;
     }
     Ok(())
+}
+
+/// The ports that an entry of a sweep stands for: one, or a sample of those that policies admit.
+fn ports_tried(swept: &Check) -> usize {
+    match swept.provability {
+        Provability::PoliciesAdmitMore(_) => swept.flows.len(),
+        Provability::Provable
+        | Provability::Unprovable(_)
+        | Provability::MatchesNothing(_)
+        | Provability::NothingReady(_)
+        | Provability::Incomplete(_) => 1,
+    }
 }
 
 /// Writes how much of the inventory the checks touch; with `verbose` also the names of the rest.

@@ -63,7 +63,7 @@ pub(super) struct SuiteExpander<'a, 'b> {
 }
 
 /// What the expansion of a suite found.
-pub(super) struct Expanded {
+pub(super) struct Expansion {
     /// What is wrong with its lines.
     pub(super) diagnostics: Vec<PlanDiagnostic>,
     /// Whether it makes any check, whatever is selected.
@@ -119,7 +119,7 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
     }
 
     /// Adds every check of the suite to the builder.
-    pub(super) fn run(mut self) -> Expanded {
+    pub(super) fn run(mut self) -> Expansion {
         self.collect_mentioned_ports();
         self.collect_allowed_hosts();
 
@@ -130,7 +130,7 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
         self.sweep_other_ports();
         self.add_notes();
 
-        Expanded {
+        Expansion {
             has_checks: self.count > 0 || !self.diagnostics.is_empty(),
             diagnostics: self.diagnostics,
         }

@@ -292,12 +292,12 @@ impl<'a> SuiteExpander<'a, '_> {
             .checked_div(pairs.len())
             .unwrap_or_default()
             .min(SAMPLED_OF_PAIR);
-        for pair in pairs {
+        for pair in &pairs {
             self.sweep_pair(pair, of_pair);
         }
     }
 
-    fn sweep_pair(&mut self, pair: OtherPorts<'a>, most: usize) {
+    fn sweep_pair(&mut self, pair: &OtherPorts<'a>, most: usize) {
         let mut sample = self.builder.checks[pair.check].clone();
         let mut tried: BTreeSet<(TargetKind, u16)> = BTreeSet::new();
         // Hosts outside belong to others, who may take many ports for an attack.

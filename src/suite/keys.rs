@@ -324,16 +324,16 @@ pub(super) static LINE: Table = Table {
             "cards are stored here"
         ),
         optional(
-            "established",
-            Shape::Scalar(Form::Boolean),
-            "a connection that was open before the deny applied must be cut by it",
-            "true"
-        ),
-        optional(
             "tags",
             Shape::List(&Shape::Scalar(Form::Tag)),
             "labels for --tag and --skip-tag",
             "[pci]"
+        ),
+        optional(
+            "established",
+            Shape::Scalar(Form::Boolean),
+            "a connection that was open before the deny applied must be cut by it",
+            "true"
         ),
     ),
 };

@@ -14,7 +14,7 @@ use super::verdicts::{FlowVerdict, Unproven, Violation};
 use super::window::Window;
 use super::wording::describe_how;
 use crate::plan::{CheckSettings, FlowId};
-use crate::wire::Stage;
+use crate::wire::{Stage, StopCause};
 use std::time::Duration;
 
 /// The number of attempts after a flow was up from which on a share of losses counts.
@@ -134,21 +134,15 @@ fn losses_since(
 /// Judges a flow that came up and did not stay up: violated if the target answered another source
 /// while its attempts were lost. What the controls lost as well was the target's own outage.
 fn judge_unstable(evaluation: Evaluation<'_>, id: FlowId, losses: &Losses) -> FlowVerdict {
-    let stage = evaluation.plan.flow(id).opens_at;
-    let own = |loss: &Loss| {
-        let (from, to) = (
-            evaluation.moment(id, loss.from)?,
-            evaluation.moment(id, loss.to)?,
-        );
-        let window = Window {
-            from,
-            to,
-            attempts: loss.attempts,
-        };
-        contrast(evaluation, id, stage, window)?;
-        Some(*loss)
-    };
-    let series: Vec<Loss> = losses.series.iter().filter_map(own).collect();
+    if let Some(unproven) = starved(evaluation, id) {
+        return FlowVerdict::Unproven(unproven);
+    }
+    let series: Vec<Loss> = losses
+        .series
+        .iter()
+        .copied()
+        .filter(|loss| is_own_loss(evaluation, id, loss))
+        .collect();
     let own_losses = Losses {
         lost: series.iter().map(|loss| loss.attempts).sum(),
         series,
@@ -171,6 +165,36 @@ fn judge_unstable(evaluation: Evaluation<'_>, id: FlowId, losses: &Losses) -> Fl
     })
 }
 
+/// Whether another source got further at the time of a loss than the lost attempts did.
+fn is_own_loss(evaluation: Evaluation<'_>, id: FlowId, loss: &Loss) -> bool {
+    let (Some(from), Some(to)) = (
+        evaluation.moment(id, loss.from),
+        evaluation.moment(id, loss.to),
+    ) else {
+        return false;
+    };
+    let window = Window {
+        from,
+        to,
+        attempts: loss.attempts,
+    };
+    contrast(evaluation, id, loss.stage, window).is_some()
+}
+
+/// Why the losses of a flow that opened say nothing, if its probe did not get its time: what was
+/// lost may have been lost for want of that.
+fn starved(evaluation: Evaluation<'_>, id: FlowId) -> Option<Unproven> {
+    let evidence = evaluation.evidence.flow(id);
+    if evidence.cpu_starved == 0 || evidence.opened == 0 {
+        return None;
+    }
+    let detail = format!(
+        "{} of {} attempts opened, and in {} of them the probe's timer lagged by more than 100 ms",
+        evidence.opened, evidence.attempts, evidence.cpu_starved
+    );
+    Some(Unproven::for_now(id, Reason::ProbeCpuStarved, detail))
+}
+
 /// Judges a flow that never came up: violated if the source was able to send and another source got
 /// through, or the refusal names its enforcer.
 fn judge_blocked(
@@ -188,6 +212,9 @@ fn judge_blocked(
         ));
     };
     let stopped_at = stopped_at(settings, id, evidence, last)?;
+    if let Some(unproven) = starved(evaluation, id) {
+        return Err(unproven);
+    }
 
     let once = evaluation.plan.flow(id).to.once;
     if !once && window.length() < settings.timeout {
@@ -319,13 +346,21 @@ fn stopped_at(
             ),
         )),
         Outcome::Read(Reading::Blocked(block)) => Ok(StoppedAt::by(block)),
-        Outcome::Read(Reading::Open(success)) if success.then.is_some() => {
+        Outcome::Read(Reading::Open(success)) if is_stopped_by_the_network(success) => {
             Ok(StoppedAt::after(success))
         }
         Outcome::Read(Reading::Open(success)) => {
             stopped_while_open(settings, id, evidence, success)
         }
     }
+}
+
+/// Whether the network stopped an attempt that opened, and not the end of its probe.
+fn is_stopped_by_the_network(success: &Success) -> bool {
+    success
+        .then
+        .as_ref()
+        .is_some_and(|stop| stop.how != StopCause::Unfinished)
 }
 
 /// Where a flow was stopped whose last attempt passed everything.

@@ -1,9 +1,10 @@
 //! What the successes of a denied flow amount to: a violation, a start-up leak, or neither yet.
 
 use super::controls::Evaluation;
-use super::established::judge_new_connections;
+use super::deny_begins::{Change, is_open, nothing_changed};
 use super::policy_delay::grace;
 use super::reason::Reason;
+use super::streak::Streak;
 use super::timeline::{FlowEvidence, SuccessfulAttempt};
 use super::verdicts::{FlowVerdict, Unproven, Violation};
 use crate::plan::{Check, FlowId};
@@ -96,6 +97,42 @@ fn describe_leaking(evidence: &FlowEvidence) -> String {
         leak.blocked_needed(),
         leak.blocked_since,
     )
+}
+
+/// Judges the successes of a denied flow whose deny begins to apply during the run.
+fn judge_new_connections(evaluation: Evaluation<'_>, check: &Check, id: FlowId) -> DeniedSuccess {
+    let evidence = evaluation.evidence.flow(id);
+    let last_success = evidence
+        .leak
+        .last_success
+        .filter(|_| !evaluation.plan.flow(id).to.request.is_kept_open());
+    let Some(last_success) = last_success else {
+        return DeniedSuccess::None;
+    };
+    let Some(change) = Change::of(evaluation, check, id) else {
+        return DeniedSuccess::Verdict(FlowVerdict::Unproven(nothing_changed(id)));
+    };
+
+    let is_after = evaluation
+        .moment(id, last_success)
+        .is_some_and(|moment| moment.earliest > change.applies_at);
+    if !is_after {
+        return DeniedSuccess::None;
+    }
+    let of_streaks = |counts: fn(&Streak) -> bool| -> u32 {
+        let streaks = evidence.streaks.iter().filter(|streak| counts(streak));
+        streaks.map(|streak| streak.count).sum()
+    };
+    DeniedSuccess::Verdict(FlowVerdict::Violated(Violation::DeniedFlowOpened {
+        flow: id,
+        first: SuccessfulAttempt {
+            attempt: evidence.attempts,
+            start: last_success,
+            who: None,
+        },
+        opened: of_streaks(is_open).max(1),
+        attempts: of_streaks(|_| true).max(1),
+    }))
 }
 
 /// How the successes of a denied flow relate to the start of its source.

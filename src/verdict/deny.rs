@@ -21,7 +21,6 @@ use super::control_interval::{ControlInterval, target_intervals};
 use super::controls::Evaluation;
 use super::denied_success::{DeniedSuccess, judge_successes};
 use super::deny_proof::{DenyProof, PathProof, SourceProof, WeakerProof};
-use super::established::judge_kept_open;
 use super::moment::Moment;
 use super::open_interval::OpenInterval;
 use super::policy_delay::Watch;
@@ -42,9 +41,6 @@ use std::time::Duration;
 
 /// Judges a denied flow.
 pub(super) fn judge_denied(evaluation: Evaluation<'_>, check: &Check, id: FlowId) -> FlowVerdict {
-    if evaluation.plan.flow(id).to.request.is_kept_open() {
-        return judge_kept_open(evaluation, check, id);
-    }
     let startup_leak = match judge_successes(evaluation, check, id) {
         DeniedSuccess::None => None,
         DeniedSuccess::StartupLeak(length) => Some(length),

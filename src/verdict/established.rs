@@ -4,7 +4,7 @@
 //! after it. Then
 //!
 //! 1. new connections are judged as those of any denied line; what opened before does not count
-//!    ([`judge_new_connections`]);
+//!    ([`super::denied_success`]);
 //! 2. the connection that is kept open must have been alive until the change, and must not be
 //!    acknowledged any more after it ([`judge_kept_open`]). Where it still is, after the timeout, the
 //!    line is violated. Where it is not, the five conditions of any deny must hold: so a target that
@@ -17,18 +17,16 @@
 
 use super::control_interval::target_intervals;
 use super::controls::Evaluation;
-use super::denied_success::DeniedSuccess;
 use super::deny::{Basis, prove};
+use super::deny_begins::{Change, is_open, nothing_changed};
 use super::deny_proof::DenyProof;
 use super::moment::Moment;
-use super::policy_delay::grace;
 use super::reading::{Block, Reading, Refusal};
 use super::reason::Reason;
-use super::streak::{Outcome, Streak};
-use super::timeline::SuccessfulAttempt;
+use super::streak::Outcome;
 use super::unusable::unusable;
 use super::verdicts::{FlowVerdict, Unproven, Violation};
-use crate::model::{ClusterChange, show_duration};
+use crate::model::show_duration;
 use crate::plan::{Check, FlowId};
 use crate::wire::{Stage, StopCause};
 use std::time::Duration;
@@ -39,72 +37,6 @@ const ALIVE_BEFORE_US: i64 = 2_000_000;
 
 /// Linux errno of a connection that the kernel gave up without an answer.
 const ETIMEDOUT: i32 = 110;
-
-/// The last relevant change of a flow's run.
-struct Change<'a> {
-    what: &'a ClusterChange,
-    /// When it was noticed, microseconds of the run.
-    at: i64,
-    /// When the deny applies at the latest, microseconds of the run.
-    applies_at: i64,
-}
-
-impl<'a> Change<'a> {
-    fn of(evaluation: Evaluation<'a>, check: &Check, id: FlowId) -> Option<Self> {
-        let restarts = evaluation.evidence.flow(id).restarts.as_ref()?;
-        let (at, what) = restarts.last_change.as_ref()?;
-        let grace = grace(evaluation, &check.settings).as_micros() as i64;
-        Some(Self {
-            what,
-            at: *at,
-            applies_at: at.saturating_add(grace),
-        })
-    }
-}
-
-/// Judges the successes of a denied flow whose deny begins to apply during the run.
-pub(super) fn judge_new_connections(
-    evaluation: Evaluation<'_>,
-    check: &Check,
-    id: FlowId,
-) -> DeniedSuccess {
-    let evidence = evaluation.evidence.flow(id);
-    let last_success = evidence
-        .leak
-        .last_success
-        .filter(|_| !evaluation.plan.flow(id).to.request.is_kept_open());
-    let Some(last_success) = last_success else {
-        return DeniedSuccess::None;
-    };
-    let Some(change) = Change::of(evaluation, check, id) else {
-        return DeniedSuccess::Verdict(FlowVerdict::Unproven(nothing_changed(id)));
-    };
-
-    let is_after = evaluation
-        .moment(id, last_success)
-        .is_some_and(|moment| moment.earliest > change.applies_at);
-    if !is_after {
-        return DeniedSuccess::None;
-    }
-    let of_streaks = |counts: fn(&Streak) -> bool| -> u32 {
-        let streaks = evidence.streaks.iter().filter(|streak| counts(streak));
-        streaks.map(|streak| streak.count).sum()
-    };
-    DeniedSuccess::Verdict(FlowVerdict::Violated(Violation::DeniedFlowOpened {
-        flow: id,
-        first: SuccessfulAttempt {
-            attempt: evidence.attempts,
-            start: last_success,
-            who: None,
-        },
-        opened: of_streaks(is_open).max(1),
-        attempts: of_streaks(|_| true).max(1),
-    }))
-}
-
-fn is_open(streak: &Streak) -> bool {
-    matches!(streak.outcome, Outcome::Read(Reading::Open(_)))
-}
 
 /// Judges the connection that is kept open.
 pub(super) fn judge_kept_open(
@@ -144,11 +76,6 @@ pub(super) fn judge_kept_open(
         Ok(proof) => FlowVerdict::Denied(proof),
         Err(unproven) => FlowVerdict::Unproven(unproven),
     }
-}
-
-fn nothing_changed(id: FlowId) -> Unproven {
-    let detail = "the connection was opened, and nothing that concerns it changed during the run: apply the policy while the run is under way";
-    Unproven::for_now(id, Reason::NothingChanged, detail)
 }
 
 /// Whether the connection was opened before the change.
@@ -240,6 +167,16 @@ fn was_cut(
                 evaluation.source(proof.control().flow())
             ),
         ),
+        Err(unproven) if is_silent(evaluation, id) || control_went_on(evaluation, id, alive) => {
+            unproven
+        }
+        Err(unproven)
+            if unproven.reason == Reason::TooFewAttempts
+                || unproven.reason == Reason::NoControlAnswered =>
+        {
+            let detail = "the connection was closed or reset, and no open connection of another source went on: the target may have ended them";
+            Unproven::for_now(id, Reason::NoControlAnswered, detail)
+        }
         Err(unproven) => unproven,
     };
 
@@ -261,6 +198,16 @@ fn outlived(evaluation: Evaluation<'_>, proof: &DenyProof, alive: Moment) -> boo
     target_intervals(evaluation, control, Stage::Connect)
         .iter()
         .any(|interval| interval.spans(alive) && interval.spans(proof.window().to))
+}
+
+/// Whether a control's connection was open when this one ended, and went on.
+fn control_went_on(evaluation: Evaluation<'_>, id: FlowId, alive: Moment) -> bool {
+    evaluation
+        .target_controls_past(id, Stage::Connect)
+        .flat_map(|control| target_intervals(evaluation, control, Stage::Connect))
+        .any(|interval| {
+            interval.spans(alive) && interval.last.earliest > alive.latest + ALIVE_BEFORE_US
+        })
 }
 
 /// The flow of new connections from the same source to the same address and port.

@@ -3,6 +3,7 @@
 use super::allow::judge_allowed;
 use super::controls::Evaluation;
 use super::deny::{judge_denied, judge_retired};
+use super::established::judge_kept_open;
 use super::evidence::Evidence;
 use super::left_out::left_out;
 use super::open_interval::OpenIntervals;
@@ -162,6 +163,9 @@ fn judge_flow(evaluation: Evaluation<'_>, check: &Check, flow: FlowId) -> FlowVe
         return FlowVerdict::LeftOut(why);
     }
     let verdict = match check.expected {
+        Expected::Denied if evaluation.plan.flow(flow).to.request.is_kept_open() => {
+            judge_kept_open(evaluation, check, flow)
+        }
         Expected::Denied => judge_denied(evaluation, check, flow),
         Expected::Allowed => judge_allowed(evaluation, &check.settings, flow),
     };

@@ -17,7 +17,7 @@
 //! | streak, success_times, leak, stability, restarts, timeline, evidence | all attempts |
 //! | control_interval, open_interval, controls, target_control, composite | the controls of a flow |
 //! | deny_proof, allow_proof, verdicts, condition | results |
-//! | blocked, source_and_path, policy_delay, waits, unusable, denied_success, left_out | the parts of a judgement |
+//! | blocked, source_and_path, policy_delay, waits, unusable, deny_begins, denied_success, left_out | the parts of a judgement |
 //! | deny, allow, established | one flow |
 //! | reach, judge | one check |
 //! | relevance | which changes concern a flow |
@@ -32,6 +32,7 @@ mod control_interval;
 mod controls;
 mod denied_success;
 mod deny;
+mod deny_begins;
 mod deny_proof;
 mod established;
 mod evidence;

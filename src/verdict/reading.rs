@@ -15,6 +15,21 @@ pub enum Reading {
     NotSent(Stop),
 }
 
+impl Reading {
+    /// The stage at which the attempt stopped; of one that passed everything that was asked for, the
+    /// stage after the last that it passed.
+    pub(super) fn stopped_at(&self) -> Stage {
+        match self {
+            Self::Open(success) => match &success.then {
+                Some(stop) => stop.stage,
+                None => success.passed.max(Stage::FirstBytes),
+            },
+            Self::Blocked(block) => block.stage,
+            Self::NotSent(stop) => stop.stage,
+        }
+    }
+}
+
 /// How far an attempt got that opened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Success {

@@ -1,6 +1,7 @@
 //! How stable a flow is: successes in a row, and attempts lost after it was up.
 
 use super::tiers::AllowTier;
+use crate::wire::Stage;
 
 /// Number of successes in a row that prove an allow.
 pub(super) const SUCCESSES_IN_A_ROW: u32 = 3;
@@ -17,6 +18,8 @@ pub struct Loss {
     pub to: u64,
     /// Number of them.
     pub attempts: u32,
+    /// The highest stage at which one of them stopped.
+    pub stage: Stage,
     /// Whether the flow got through again after them.
     pub is_over: bool,
 }
@@ -64,8 +67,8 @@ impl Stability {
         self.tier = Some(self.tier.map_or(tier, |lowest| lowest.min(tier)));
     }
 
-    /// Counts lost attempts; `start` is the last one's, where it is known.
-    pub(super) fn lose(&mut self, attempts: u32, start: Option<u64>) {
+    /// Counts lost attempts that stopped at a stage; `start` is the last one's, where it is known.
+    pub(super) fn lose(&mut self, attempts: u32, stage: Stage, start: Option<u64>) {
         self.in_a_row = 0;
         if self.up_at.is_none() {
             return;
@@ -75,6 +78,7 @@ impl Stability {
 
         if let Some(loss) = self.losses.last_mut().filter(|loss| !loss.is_over) {
             loss.attempts += attempts;
+            loss.stage = loss.stage.max(stage);
             loss.to = start.unwrap_or(loss.to);
             return;
         }
@@ -84,6 +88,7 @@ impl Stability {
             from,
             to: from,
             attempts,
+            stage,
             is_over: false,
         });
     }

@@ -435,7 +435,7 @@ impl FlowEvidence {
             // What was up and can no longer be sent is lost as well.
             Reading::Open(_) | Reading::Blocked(_) | Reading::NotSent(_) => {
                 if let Some(stability) = &mut self.stability {
-                    stability.lose(attempts, start);
+                    stability.lose(attempts, reading.stopped_at(), start);
                 }
             }
         }

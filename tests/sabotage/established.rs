@@ -25,21 +25,21 @@ const ELSEWHERE: &str = "s/Pod/suspect -> s/Pod/near:80 allowed";
 pub(crate) fn all() -> Vec<Job> {
     vec![
         scene(
-            "a policy is applied and the connection goes on",
+            "the connection goes on",
             Wanted::Violated,
             Deny::Drop,
             world(),
             async |hand| quarantine(&hand).await,
         ),
         scene(
-            "a policy is applied and the nodes forget the connection",
+            "the nodes forget the connection",
             Wanted::Proven,
             Deny::Drop,
             world(),
             cut_silently,
         ),
         scene(
-            "a policy is applied and the connection is reset",
+            "the connection is reset",
             Wanted::Proven,
             Deny::Reset,
             world(),
@@ -53,21 +53,21 @@ pub(crate) fn all() -> Vec<Job> {
             async |_| Ok(()),
         ),
         scene(
-            "the policy is there before the connection",
+            "the policy was there",
             Wanted::Unproven(vec![Reason::WasNotOpen]),
             Deny::Drop,
             world_with_policy(),
             async |_| Ok(()),
         ),
         scene(
-            "the policy is there before the connection and something else changes",
+            "the policy was there and something else changes",
             Wanted::Unproven(vec![Reason::WasNotOpen]),
             Deny::Drop,
             world_with_policy(),
             async |hand| apply(&hand, other_policy()).await,
         ),
         scene(
-            "a policy is applied while the target closes all connections",
+            "the target closes all connections",
             Wanted::NotProven,
             Deny::Drop,
             world(),
@@ -78,7 +78,7 @@ pub(crate) fn all() -> Vec<Job> {
             },
         ),
         scene(
-            "a policy is applied while the path is cut for good",
+            "the path is cut for good",
             Wanted::NotProven,
             Deny::Drop,
             world(),
@@ -88,7 +88,7 @@ pub(crate) fn all() -> Vec<Job> {
             },
         ),
         scene(
-            "a policy is applied while the path is cut for a while",
+            "the path is cut for a while",
             Wanted::Violated,
             Deny::Drop,
             world(),
@@ -100,7 +100,7 @@ pub(crate) fn all() -> Vec<Job> {
             },
         ),
         scene(
-            "the target closes the connection before the policy is applied",
+            "the target closes it before the policy",
             Wanted::Unproven(vec![Reason::WasNotOpen]),
             Deny::Drop,
             world(),

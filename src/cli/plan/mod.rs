@@ -208,6 +208,7 @@ fn ports_tried(swept: &Check) -> usize {
         Provability::Provable
         | Provability::Unprovable(_)
         | Provability::MatchesNothing(_)
+        | Provability::AddressUnknown(_)
         | Provability::NothingReady(_)
         | Provability::Incomplete(_) => 1,
     }

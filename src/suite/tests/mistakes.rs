@@ -453,7 +453,7 @@ fn mistakes_in_a_long_form() {
     let cases = [
         (
             "taggs: [a]",
-            "error: a line's long form has no key \"taggs\"; help: did you mean tags? the keys of a line's long form are check, id, because, tags, settle",
+            "error: a line's long form has no key \"taggs\"; help: did you mean tags? the keys of a line's long form are check, id, because, tags, established, settle",
         ),
         (
             "tags: pci, because: x",

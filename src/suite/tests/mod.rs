@@ -1,6 +1,7 @@
 //! Suites from the outside: text in, suites and diagnostics out.
 
 mod definitions;
+mod established;
 mod examples;
 mod grammar;
 mod hostile;

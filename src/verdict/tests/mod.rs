@@ -4,6 +4,7 @@
 mod allow;
 mod changes;
 mod deny;
+mod established;
 mod requests;
 mod starts;
 

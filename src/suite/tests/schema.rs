@@ -134,7 +134,8 @@ fn broken_suites_are_refused_by_the_schema_and_by_the_decoder() {
 fn every_example_of_a_key_is_accepted_by_schema_and_decoder() {
     let validator = jsonschema::draft7::new(&schema()).expect("a schema");
     let long_form_line = |key: &str| match key {
-        "method" | "headers" | "status" | "body" | "repeat" => "web -> https://payment/x denied",
+        "status" => "web -> https://payment/x allowed",
+        "method" | "headers" | "refusal" | "body" | "repeat" => "web -> https://payment/x denied",
         "record" => "web -> dns://payment/a.b denied",
         _ => "web -> payment:1 denied",
     };

@@ -76,7 +76,15 @@ impl Request {
                 .into_iter()
                 .find(|stage| *stage > Stage::Connect)
                 .unwrap_or(Stage::FirstBytes),
-            StopCause::Rcode { .. } => Stage::Request,
+            StopCause::Rcode { .. } => match self {
+                Self::Dns { .. } => Stage::Request,
+                // No other request asks a name server for more than the address to dial.
+                Self::Connect { .. }
+                | Self::Nonce
+                | Self::Payload { .. }
+                | Self::Tls(_)
+                | Self::Http(_) => Stage::Resolve,
+            },
             StopCause::Garbled { .. } => match self {
                 Self::Connect { .. }
                 | Self::Nonce
@@ -178,7 +186,7 @@ impl Request {
     pub fn with_pattern(&self, pattern: Option<AnswerPattern>) -> Self {
         match self {
             Self::Http(http) => Self::Http(Http {
-                pattern,
+                pattern: pattern.map(Box::new),
                 ..http.clone()
             }),
             Self::Connect { .. }

@@ -168,7 +168,7 @@ pub struct Http {
     /// What to look for in the answer. The probe reports only whether it is there
     /// ([`HttpFacts::matched`]), and does not know what that means.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pattern: Option<AnswerPattern>,
+    pub pattern: Option<Box<AnswerPattern>>,
 }
 
 /// A text of a request.

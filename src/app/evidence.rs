@@ -133,6 +133,7 @@ fn flow_head(number: usize, flow: &Flow) -> Value {
         "transport": flow.to.transport,
         "request": describe_request(&flow.to.request),
         "opensAt": flow.opens_at,
+        "answerRule": flow.to.answer_rule.name(),
     })
 }
 

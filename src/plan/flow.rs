@@ -113,6 +113,17 @@ pub enum AnswerRule {
     MatchRefuses,
 }
 
+impl AnswerRule {
+    /// Its name in evidence files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::MatchOpens => "match-opens",
+            Self::MatchRefuses => "match-refuses",
+        }
+    }
+}
+
 /// Address, port, transport and request: two flows with the same key differ only in their source.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetKey {

@@ -7,7 +7,7 @@ use std::time::Duration;
 const SECRET: &str = "Bearer hunter2-in-no-object";
 
 /// The test image answers with the value of a header that it was sent: only a refusal that matches
-/// shows that it came, since then everyone is refused alike.
+/// shows that it came, since then every source is refused in the same way.
 const SUITE: &str = "apiVersion: watertight.dev/v1
 kind: Suite
 metadata: { name: secrets }

@@ -293,10 +293,10 @@ fn http(headers: &str, body: &str) -> Behaviour {
 }
 
 /// The first HTTP answer that `good` got from a port of the target.
-fn first_http(ran: &Ran, port: u16) -> Box<HttpFacts> {
+fn first_http(ran: &Ran, port: u16) -> HttpFacts {
     ran.attempts("good", port)
         .iter()
-        .find_map(|sample| sample.observation.http.clone())
+        .find_map(|sample| sample.observation.http.as_deref().cloned())
         .expect("an answer")
 }
 

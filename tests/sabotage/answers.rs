@@ -108,7 +108,7 @@ fn by_http() -> Vec<Job> {
         )],
     );
     let welcome = Play::new(
-        "a refusal that nobody gives",
+        "a refusal that no target gives",
         How::BEFORE,
         &[(ADMIN_DENIED, "refusal: {status: 403}", Wanted::Violated)],
     );

@@ -91,7 +91,7 @@ impl Prepared {
                 None => Bytes::new(),
             },
             h2: http.h2,
-            pattern: http.pattern.as_ref().map(Pattern::new).transpose()?,
+            pattern: http.pattern.as_deref().map(Pattern::new).transpose()?,
             tls: http.tls.as_ref().map(tls::Parameters::new).transpose()?,
         })
     }

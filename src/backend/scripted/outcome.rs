@@ -128,12 +128,8 @@ pub(super) fn attempt(flow: &Flow, span: &Span, target: &str) -> (AttemptResult,
 
 /// The stage at which an attempt stops: the script's, or that at which the agent would stop.
 fn stop_stage(flow: &Flow, span: &Span, how: &StopCause) -> Stage {
-    span.stage.unwrap_or_else(|| match (&flow.target, how) {
-        (Target::Name { .. }, StopCause::Rcode { .. }) => Stage::Resolve,
-        (Target::Name { .. } | Target::Address(_), _) => {
-            flow.request.stage_stopped_by(flow.transport, how)
-        }
-    })
+    span.stage
+        .unwrap_or_else(|| flow.request.stage_stopped_by(flow.transport, how))
 }
 
 /// The observation of an attempt that passes all stages.

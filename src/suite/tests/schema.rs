@@ -135,8 +135,7 @@ fn every_example_of_a_key_is_accepted_by_schema_and_decoder() {
     let validator = jsonschema::draft7::new(&schema()).expect("a schema");
     let long_form_line = |key: &str| match key {
         "status" => "web -> https://payment/x allowed",
-        "refusal" => "web -> https://payment/x denied",
-        "method" | "headers" | "body" | "repeat" => "web -> https://payment/x denied",
+        "method" | "headers" | "refusal" | "body" | "repeat" => "web -> https://payment/x denied",
         "record" => "web -> dns://payment/a.b denied",
         _ => "web -> payment:1 denied",
     };

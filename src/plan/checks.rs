@@ -1,11 +1,11 @@
 //! Expansion of a suite into checks: sources × targets × ports, and the pairs that no line names.
 
-use super::addresses::{Addressing, too_many_addresses};
+use super::addresses::Addressing;
 use super::builder::Builder;
 use super::endpoints::{
     EndpointKind, PodPort, ResolvedEndpoint, ResolvedPort, resolve_endpoint, suffix,
 };
-use super::outside;
+use super::outside::{self, OutsideHosts};
 use super::request::{RequestSpec, request_spec, url_port};
 use super::resolve::{PlanDiagnostic, Selection};
 use super::{
@@ -56,8 +56,7 @@ pub(super) struct SuiteExpander<'a, 'b> {
     /// Checks by name: the place of each, and its line's settings.
     names: BTreeMap<String, (Place, Option<&'a Settings>)>,
     addressing: &'b Addressing<'a>,
-    /// `None` where the policies cannot be read.
-    explainer: Option<&'b Explainer<'a>>,
+    outside: OutsideHosts<'b, 'a>,
     builder: &'b mut Builder,
     diagnostics: Vec<PlanDiagnostic>,
 }
@@ -86,7 +85,11 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
             allowed_hosts: BTreeSet::new(),
             names: BTreeMap::new(),
             addressing,
-            explainer,
+            outside: OutsideHosts {
+                inventory: addressing.inventory,
+                backend,
+                explainer,
+            },
             builder,
             diagnostics: Vec::new(),
         }
@@ -321,7 +324,11 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
     }
 
     fn add_swept(&mut self, spec: &CheckSpec<'_>, source: &Source) {
-        if self.unknown_address(spec).is_some() {
+        let (sender, target) = (
+            &self.endpoints[spec.source.0],
+            &self.endpoints[spec.target.0],
+        );
+        if self.outside.unknown_address(sender, target).is_some() {
             return;
         }
         let mut target_kinds = BTreeSet::new();
@@ -571,16 +578,7 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
             scope: Scope {
                 source_nodes: source_nodes.len(),
                 target_pods: target.pods.len(),
-                target_addresses: match (&target.kind, &target.endpoint.locator) {
-                    (EndpointKind::Outside(addresses), Locator::Host(_)) => addresses.len(),
-                    (
-                        EndpointKind::Pods
-                        | EndpointKind::Outside(_)
-                        | EndpointKind::Runner
-                        | EndpointKind::Nodes,
-                        _,
-                    ) => 0,
-                },
+                target_addresses: outside::addresses_in_reach(self.addressing, source, target),
             },
             provability,
             prediction: None,
@@ -596,13 +594,13 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
         if !source.exists() {
             return Provability::MatchesNothing(source.absence(inventory));
         }
-        if let Some(why) = self.unknown_address(spec) {
+        if let Some(why) = self.outside.unknown_address(source, target) {
             return Provability::AddressUnknown(why);
         }
         if !target.exists() {
             return Provability::MatchesNothing(target.absence(inventory));
         }
-        if let Some(why) = self.unprovable_outside(spec) {
+        if let Some(why) = self.outside.unprovable(source, target, spec.expected) {
             return Provability::Unprovable(why);
         }
 
@@ -625,39 +623,6 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
             );
         }
         Provability::Provable
-    }
-
-    /// Why it is not known what the policies do with the packets of a check; see
-    /// [`outside::unknown_address`].
-    fn unknown_address(&self, spec: &CheckSpec<'_>) -> Option<String> {
-        let (source, target) = (
-            &self.endpoints[spec.source.0],
-            &self.endpoints[spec.target.0],
-        );
-        outside::unknown_address(source, target, self.addressing.inventory, self.explainer)
-    }
-
-    /// Why nothing can be proven of a target outside.
-    fn unprovable_outside(&self, spec: &CheckSpec<'_>) -> Option<String> {
-        let (source, target) = (
-            &self.endpoints[spec.source.0],
-            &self.endpoints[spec.target.0],
-        );
-        if let Some(why) = outside::refused_address(target) {
-            return Some(why);
-        }
-        if let Some(why) = too_many_addresses(target)
-            && spec.expected == Expected::Denied
-        {
-            return Some(why);
-        }
-
-        match self.backend {
-            BackendKind::Lab => {
-                outside::admitted_by_name(source, target, self.addressing.inventory, self.explainer)
-            }
-            BackendKind::Cluster => None,
-        }
     }
 
     /// Whether lines name every pair of pods of a check, of which there is at least one.

@@ -83,7 +83,8 @@ impl Request {
                 | Self::Nonce
                 | Self::Payload { .. }
                 | Self::Tls(_)
-                | Self::Http(_) => Stage::Resolve,
+                | Self::Http(_)
+                | Self::KeptOpen => Stage::Resolve,
             },
             StopCause::Garbled { .. } => match self {
                 Self::Connect { .. }

@@ -112,7 +112,7 @@ pub(super) async fn run_and_tear_down<B: Backend>(
     }
 }
 
-/// The schedule of a new run, with an id that no other run has and a seed that nobody can guess.
+/// The schedule of a new run, with an id that no other run has and a seed that cannot be guessed.
 /// `trust` are the certificate authorities of the targets, in PEM.
 pub(super) fn new_schedule(trust: Vec<String>, heartbeat: Duration) -> Schedule {
     Schedule {
@@ -131,8 +131,8 @@ pub(super) fn new_run_id() -> String {
     format!("{id:016x}")
 }
 
-/// A random seed. Whoever knows it can answer with the nonces of a run, so that it has nothing to
-/// do with the run's id, and no report contains it.
+/// A random seed. With it the nonces of a run can be computed, so that it does not follow from the
+/// run's id, and no report contains it.
 fn new_seed() -> u64 {
     #[expect(clippy::expect_used, reason = "Linux has getrandom(2) since 3.17")]
     getrandom::u64().expect("the kernel's random numbers")

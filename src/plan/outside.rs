@@ -1,6 +1,7 @@
 //! Hosts outside: whose addresses are not known where a check is tested, and addresses at which
 //! nothing answers in most networks.
 
+use super::addresses::{Addressing, too_many_addresses};
 use super::builder::Builder;
 use super::endpoints::{EndpointKind, ResolvedEndpoint};
 use super::{BackendKind, Check, TargetKind};
@@ -11,29 +12,82 @@ use crate::suite::{Expected, Locator, SourceMode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// Why it is not known what policies do with packets of a source to a host: the lab had to invent
-/// the host's addresses, and a policy of the source tells addresses apart. `None` for a target
-/// whose addresses are known, or do not matter.
-pub(super) fn unknown_address(
-    source: &ResolvedEndpoint<'_>,
-    target: &ResolvedEndpoint<'_>,
-    inventory: &Inventory,
-    explainer: Option<&Explainer<'_>>,
-) -> Option<String> {
-    let host = target.endpoint.locator.host()?;
-    if !inventory.invented_hosts.contains(host) {
-        return None;
+/// What is known of hosts outside where checks are tested.
+#[derive(Clone, Copy)]
+pub(super) struct OutsideHosts<'b, 'a> {
+    pub(super) inventory: &'a Inventory,
+    pub(super) backend: BackendKind,
+    /// `None` where the policies cannot be read.
+    pub(super) explainer: Option<&'b Explainer<'a>>,
+}
+
+impl OutsideHosts<'_, '_> {
+    /// Why it is not known what policies do with packets of a source to a host: the lab had to
+    /// invent the host's addresses, and a policy of the source tells addresses apart. `None` for a
+    /// target whose addresses are known, or do not matter.
+    pub(super) fn unknown_address(
+        &self,
+        source: &ResolvedEndpoint<'_>,
+        target: &ResolvedEndpoint<'_>,
+    ) -> Option<String> {
+        let host = target.endpoint.locator.host()?;
+        if !self.inventory.invented_hosts.contains(host) {
+            return None;
+        }
+
+        let fix = give_address(host);
+        if self.inventory.hosts.get(host).is_none_or(Vec::is_empty) {
+            return Some(format!(
+                "no address of {host} is given, and policies name every address that the lab could \
+                 invent: {fix}"
+            ));
+        }
+        let rule = rule_by_address(source, host, self.explainer)?;
+        Some(format!("no address of {host} is given, and {rule}: {fix}"))
     }
 
-    let fix = give_address(host);
-    if inventory.hosts.get(host).is_none_or(Vec::is_empty) {
-        return Some(format!(
-            "no address of {host} is given, and policies name every address that the lab could \
-             invent: {fix}"
-        ));
+    /// Why nothing can be proven of a target outside.
+    pub(super) fn unprovable(
+        &self,
+        source: &ResolvedEndpoint<'_>,
+        target: &ResolvedEndpoint<'_>,
+        expected: Expected,
+    ) -> Option<String> {
+        if let Some(why) = refused_address(target) {
+            return Some(why);
+        }
+        if let Some(why) = too_many_addresses(target)
+            && expected == Expected::Denied
+        {
+            return Some(why);
+        }
+
+        match self.backend {
+            BackendKind::Lab => admitted_by_name(source, target, self.inventory, self.explainer),
+            BackendKind::Cluster => None,
+        }
     }
-    let rule = rule_by_address(source, host, explainer)?;
-    Some(format!("no address of {host} is given, and {rule}: {fix}"))
+}
+
+/// The number of addresses of a host, by name, in families that a source has.
+pub(super) fn addresses_in_reach(
+    addressing: &Addressing<'_>,
+    source: &ResolvedEndpoint<'_>,
+    target: &ResolvedEndpoint<'_>,
+) -> usize {
+    let (EndpointKind::Outside(addresses), Locator::Host(_)) =
+        (&target.kind, &target.endpoint.locator)
+    else {
+        return 0;
+    };
+    let sources = addressing.sources(source, None);
+    addresses
+        .iter()
+        .filter(|address| {
+            let mut senders = sources.iter();
+            senders.any(|sender| addressing.has_family_of(sender, **address))
+        })
+        .count()
 }
 
 /// What to write where a host has no address.
@@ -63,7 +117,7 @@ pub(super) fn rule_by_address(
 
 /// Why it is not known whether a policy of a source admits its packets to a target: a rule names
 /// the target by a domain name, which enforcers of a cluster resolve and the lab does not.
-pub(super) fn admitted_by_name(
+fn admitted_by_name(
     source: &ResolvedEndpoint<'_>,
     target: &ResolvedEndpoint<'_>,
     inventory: &Inventory,

@@ -461,7 +461,7 @@ pub fn explain_flows(
     Ok(explanations)
 }
 
-/// Replaces an address that the lab invented in advice by the host's name: nobody is to admit an
+/// Replaces an address that the lab invented in advice by the host's name: no policy should admit an
 /// address that does not exist.
 fn hide_invented_address(advised: &mut Explanation, end: EndpointRef<'_>, inventory: &Inventory) {
     let EndpointRef::Address(address) = end else {

@@ -54,7 +54,7 @@ impl Explainer<'_> {
     }
 }
 
-/// What a rule tells apart among addresses outside; `None` for a rule that treats all alike.
+/// What a rule tells apart among addresses outside; `None` for a rule that treats all in the same way.
 fn distinction(rule: &Rule) -> Option<String> {
     let blocks: Vec<&Block> = blocks(rule).collect();
     let narrow = blocks

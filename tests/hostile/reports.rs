@@ -134,7 +134,9 @@ impl Sinks {
             &written.json,
             &written.lines,
         ];
-        all.into_iter().for_each(|text| without_seed(text));
+        for text in all {
+            without_seed(text);
+        }
         console(&written.console, &[]);
         console(&self.coloured.text(), &COLOURS);
         console(&self.annotations.text(), &[]);

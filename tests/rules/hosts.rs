@@ -39,14 +39,15 @@ fn suites(pay: &str, line: &str) -> Vec<Suite> {
 fn planned(policies: &str, pay: &str, line: &str) -> Plan {
     let suites = suites(pay, line);
     let manifests = worlds::manifests(format!("{POD}{policies}"));
-    let world = World::place(&manifests, &outside_hosts(&suites), Layout::default()).unwrap();
+    let world =
+        World::place(&manifests, &outside_hosts(&suites), Layout::default()).expect("a world");
     resolve(
         &suites,
         world.inventory(),
         &world.properties(),
         &Selection::default(),
     )
-    .unwrap()
+    .expect("a plan")
 }
 
 fn is_unknown(check: &Check) -> bool {

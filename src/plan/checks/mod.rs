@@ -14,6 +14,7 @@ mod spec;
 use super::addresses::Addressing;
 use super::builder::Builder;
 use super::endpoints::{EndpointKind, ResolvedEndpoint, resolve_endpoint};
+use super::outside::addresses_in_reach;
 use super::predict::Predictions;
 use super::request::request_spec;
 use super::resolve::{PlanDiagnostic, Selection};
@@ -513,16 +514,7 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
                 source_nodes: source_nodes.len(),
                 source_kinds: self.source_kinds[spec.source.0],
                 target_pods: target.pods.len(),
-                target_addresses: match (&target.kind, &target.endpoint.locator) {
-                    (EndpointKind::Outside(addresses), Locator::Host(_)) => addresses.len(),
-                    (
-                        EndpointKind::Pods
-                        | EndpointKind::Outside(_)
-                        | EndpointKind::Runner
-                        | EndpointKind::Nodes,
-                        _,
-                    ) => 0,
-                },
+                target_addresses: addresses_in_reach(self.addressing, source, target),
             },
             provability,
             prediction: None,

@@ -1,8 +1,7 @@
 //! Whether a check can be proven, as far as its two ends and its request tell.
 
-use super::super::addresses::too_many_addresses;
 use super::super::endpoints::{EndpointKind, ResolvedEndpoint};
-use super::super::outside;
+use super::super::outside::OutsideHosts;
 use super::super::predict::Predictions;
 use super::super::{BackendKind, Provability};
 use super::SuiteExpander;
@@ -29,45 +28,31 @@ impl SuiteExpander<'_, '_> {
         (!source.exists() || source.lacks_pods()).then(|| source.absence(self.addressing.inventory))
     }
 
+    /// What is known of hosts outside.
+    fn outside(&self) -> OutsideHosts<'_, '_> {
+        OutsideHosts {
+            inventory: self.addressing.inventory,
+            backend: self.backend,
+            explainer: self.predictions.as_deref().map(Predictions::explainer),
+        }
+    }
+
     /// Why it is not known what the policies do with the packets of a check; see
-    /// [`outside::unknown_address`].
+    /// [`OutsideHosts::unknown_address`].
     pub(super) fn unknown_address(&self, spec: &CheckSpec<'_>) -> Option<String> {
-        let (source, target) = (
+        self.outside().unknown_address(
             &self.endpoints[spec.source.0],
             &self.endpoints[spec.target.0],
-        );
-        outside::unknown_address(
-            source,
-            target,
-            self.addressing.inventory,
-            self.predictions.as_deref().map(Predictions::explainer),
         )
     }
 
     /// Why nothing can be proven of a target outside.
     fn unprovable_outside(&self, spec: &CheckSpec<'_>) -> Option<String> {
-        let (source, target) = (
+        self.outside().unprovable(
             &self.endpoints[spec.source.0],
             &self.endpoints[spec.target.0],
-        );
-        if let Some(why) = outside::refused_address(target) {
-            return Some(why);
-        }
-        if let Some(why) = too_many_addresses(target)
-            && spec.expected == Expected::Denied
-        {
-            return Some(why);
-        }
-
-        match self.backend {
-            BackendKind::Lab => outside::admitted_by_name(
-                source,
-                target,
-                self.addressing.inventory,
-                self.predictions.as_deref().map(Predictions::explainer),
-            ),
-            BackendKind::Cluster => None,
-        }
+            spec.expected,
+        )
     }
 
     /// What of the two ends does not exist, as a sentence.

@@ -243,8 +243,8 @@ fn mistakes_in_a_line() {
         (
             "web -> http://0.0.0.0:80/ denied",
             21,
-            "0.0.0.0 is no host's address",
-            "name the address of one host",
+            "0.0.0.0 is no host's address: it means \"this host\"",
+            "name the address of one host, such as 203.0.113.66",
         ),
         (
             "web -> [::ffff:10.0.0.1]:80 denied",

@@ -105,7 +105,7 @@ pub(crate) fn all() -> Vec<Job> {
             },
         ),
         scene(
-            "a target that is gone for everybody and comes back",
+            "a target that is gone for every source and comes back",
             &[
                 (ALLOWED, Wanted::NotViolated),
                 (ALSO_ALLOWED, Wanted::NotViolated),

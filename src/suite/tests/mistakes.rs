@@ -255,8 +255,8 @@ fn mistakes_in_a_line() {
         (
             "web -> dns://[ff02::1]/payments.example denied",
             20,
-            "ff02::1 is a multicast address",
-            "name the address of one host",
+            "ff02::1 is a multicast address, which no connection goes to",
+            "name the address of one host, such as 203.0.113.66",
         ),
         (
             "web -> 10.0.0.256:1 denied",

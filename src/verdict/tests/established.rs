@@ -42,7 +42,7 @@ fn scene() -> Scene {
     scene
         .plan
         .weaker_controls
-        .insert(KEPT, nobody_is_admitted());
+        .insert(KEPT, no_pod_is_admitted());
     let check = &mut scene.plan.checks[0];
     check.flows = vec![KEPT, DENIED];
     check.settings.established = true;
@@ -171,7 +171,7 @@ fn control_ends_too(then: &Reading) -> Scene {
 }
 
 #[test]
-fn connections_that_the_target_closes_for_everybody_are_unproven() {
+fn connections_that_the_target_closes_for_every_source_are_unproven() {
     for then in [closed(), reset()] {
         let scene = control_ends_too(&then);
         assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));

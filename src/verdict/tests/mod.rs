@@ -83,12 +83,12 @@ fn source_controls(allowed: Vec<FlowId>, reached: Vec<FlowId>) -> SourceControls
 }
 
 /// The policies admit no pod anywhere, so that nodes may be the controls.
-fn nobody_is_admitted() -> WeakerControls {
-    let nobody = "the policies admit nobody".to_owned();
+fn no_pod_is_admitted() -> WeakerControls {
+    let because = "the policies admit no pod".to_owned();
     WeakerControls {
-        target: Some((ControlStrength::Node, nobody.clone())),
-        paths: BTreeMap::from([(PathEnd::Pods("node-2".into()), nobody.clone())]),
-        source: Some(nobody),
+        target: Some((ControlStrength::Node, because.clone())),
+        paths: BTreeMap::from([(PathEnd::Pods("node-2".into()), because.clone())]),
+        source: Some(because),
     }
 }
 
@@ -190,7 +190,7 @@ impl Scene {
             ]),
             path_controls: BTreeMap::from([(path, vec![PATH_CONTROL, ALLOWED])]),
             flows,
-            weaker_controls: BTreeMap::from([(DENIED, nobody_is_admitted())]),
+            weaker_controls: BTreeMap::from([(DENIED, no_pod_is_admitted())]),
             created_probes: BTreeSet::new(),
             ephemeral_probes: BTreeSet::new(),
             policy_delay_flows: BTreeMap::new(),

@@ -1,6 +1,7 @@
 //! `watertight suite --from`: its drafts, every line of which the lab proves.
 
 use crate::support::*;
+use serde_json::Value;
 
 const EXAMPLES: [&str; 3] = ["shop", "platform", "protocols"];
 
@@ -55,6 +56,14 @@ fn run_until_proven(files: &Files, file: &str, manifests: &str) {
     panic!("{open:?}");
 }
 
+/// Whether a check stands for an endpoint of which no port is known, which a draft cannot mend.
+fn is_of_an_endpoint_without_ports(check: &Value) -> bool {
+    let has_no_port = check["target"]
+        .as_str()
+        .is_some_and(|target| target.ends_with(":*"));
+    has_no_port && check["reason"]["code"] == "unprovable"
+}
+
 /// The checks that are not proven, other than those that stand for ports that nothing declares.
 fn open_lines(report: &std::path::Path) -> Vec<String> {
     let report = json(report);
@@ -63,6 +72,7 @@ fn open_lines(report: &std::path::Path) -> Vec<String> {
         .iter()
         .filter(|check| check["verdict"] != "proven")
         .filter(|check| check["reason"]["code"] != "policies-admit-more")
+        .filter(|check| !is_of_an_endpoint_without_ports(check))
         .map(|check| check["name"].to_string())
         .collect()
 }

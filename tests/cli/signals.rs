@@ -229,7 +229,7 @@ fn a_signal_during_the_run_keeps_settled_verdicts() {
         ended.assert_interrupted(why);
         let report = json(&ended.files.path("r.json"));
         let checks = report["checks"].as_array().unwrap();
-        assert_eq!(checks.len(), 15, "every planned check is in the report");
+        assert_eq!(checks.len(), 18, "every planned check is in the report");
         let unfinished = checks
             .iter()
             .filter(|check| check["reason"]["code"] == "not-finished")
@@ -337,7 +337,7 @@ fn a_killed_run_leaves_incomplete_reports_and_no_process() {
         crate::one_model::validates(&report);
         assert_eq!(report["run"]["complete"], false);
         let checks = report["checks"].as_array().unwrap();
-        assert_eq!(checks.len(), 15);
+        assert_eq!(checks.len(), 18);
         assert!(
             checks
                 .iter()
@@ -346,7 +346,7 @@ fn a_killed_run_leaves_incomplete_reports_and_no_process() {
         );
         let xml = junit(&ended.files.path("r.xml"));
         assert!(
-            xml.tests == 15 && xml.errors > 0,
+            xml.tests == 18 && xml.errors > 0,
             "{} tests, {} errors",
             xml.tests,
             xml.errors

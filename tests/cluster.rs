@@ -14,6 +14,7 @@ mod cluster {
     pub(crate) mod cases;
     pub(crate) mod changes;
     pub(crate) mod closed;
+    pub(crate) mod established;
     pub(crate) mod killed;
     pub(crate) mod outages;
     pub(crate) mod predicted;

@@ -2,7 +2,9 @@
 
 use super::run::{Said, TRIES, clean, running_probes, shop, started};
 use super::world::{apply, control, kubectl, put, until};
-use super::{changes, closed, killed, outages, predicted, refused, sweeps, untouched, within};
+use super::{
+    changes, closed, established, killed, outages, predicted, refused, sweeps, untouched, within,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -82,6 +84,14 @@ pub(crate) fn all() -> Vec<Evaluation> {
         case(
             "a_policy_that_is_widened_in_the_middle_is_a_leak",
             changes::policy_widened,
+        ),
+        case(
+            "a_connection_that_is_open_when_a_policy_is_applied_is_cut_or_violates",
+            established::connection_outlives_its_policy_or_not,
+        ),
+        case(
+            "a_connection_that_is_open_while_nothing_is_applied_proves_nothing",
+            established::nothing_is_applied,
         ),
         case(
             "a_source_that_is_relabelled_in_the_middle_is_not_proven_by_what_it_was",

@@ -39,10 +39,8 @@ fn scene() -> Scene {
         .plan
         .target_controls
         .insert(kept_key(), vec![KEPT_CONTROL]);
-    scene
-        .plan
-        .weaker_controls
-        .insert(KEPT, nobody_is_admitted());
+    let weaker = scene.plan.weaker_controls[&DENIED].clone();
+    scene.plan.weaker_controls.insert(KEPT, weaker);
     let check = &mut scene.plan.checks[0];
     check.flows = vec![KEPT, DENIED];
     check.settings.established = true;
@@ -171,7 +169,7 @@ fn control_ends_too(then: &Reading) -> Scene {
 }
 
 #[test]
-fn connections_that_the_target_closes_for_everybody_are_unproven() {
+fn connections_that_the_target_closes_for_every_source_are_unproven() {
     for then in [closed(), reset()] {
         let scene = control_ends_too(&then);
         assert_eq!(reason(&scene.deny()), Some(Reason::NoControlAnswered));

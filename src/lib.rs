@@ -71,6 +71,7 @@
 //! | control port | the port on which our reference pods and probes answer |
 //! | policy delay | the time until a new pod's identity is known to the enforcer |
 //! | start-up leak | successes while the probe's own pod was so new that policies did not apply to it yet |
+//! | kept connection | one that is opened once and kept open, to test whether a deny cuts it (`established: true`) |
 //! | hold, settle, grace | how long a deny is watched; the pause before; how long a start-up leak may last |
 //! | window | the interval that a proof speaks of |
 //! | verdict | proven, violated, unproven; with a reason code where not proven |

@@ -15,6 +15,7 @@ mod cluster {
     pub(crate) mod cases;
     pub(crate) mod changes;
     pub(crate) mod closed;
+    pub(crate) mod established;
     pub(crate) mod hung;
     pub(crate) mod killed;
     pub(crate) mod ours;

@@ -46,7 +46,12 @@ pub fn check_result(
         power_percent: None,
         reason: None,
         seen: String::new(),
-        unpredicted: unpredicted(check.expected, &flows),
+        unpredicted: if check.settings.established {
+            // The policies at the start say what holds before the change.
+            None
+        } else {
+            unpredicted(check.expected, &flows)
+        },
         contrast: None,
         next_step: None,
         mechanism: None,

@@ -54,6 +54,10 @@ impl Prediction {
 impl Check {
     /// Why the policies cannot do what the suite expects, in one sentence, if they cannot.
     pub fn contradiction(&self) -> Option<String> {
+        if self.settings.established {
+            // Its connection has to be opened before the policies are what the suite expects.
+            return None;
+        }
         let prediction = self.prediction.as_ref()?;
         let because = prediction.because.as_ref()?;
         let change = prediction.change.as_ref().map_or(String::new(), |change| {

@@ -48,8 +48,7 @@ pub use path::{Path, PathEnd, SourceControls};
 pub use policy_delay::shows_identity_towards;
 pub use predict::explain_flows;
 pub use probe_plan::{
-    KEPT_OPEN_DEADLINE, REQUEST_DEADLINE, RESOLVE_DEADLINE, RUNS, Schedule, TLS_DEADLINE, floor,
-    longest, probe_plans,
+    REQUEST_DEADLINE, RESOLVE_DEADLINE, RUNS, Schedule, TLS_DEADLINE, floor, longest, probe_plans,
 };
 pub use rates::{Rate, rate_of};
 pub use replan::Replanned;

@@ -34,7 +34,7 @@ pub const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long the acknowledgement of a kept connection may take: two keep-alives, which are a second
 /// apart, and their way.
-pub const KEPT_OPEN_DEADLINE: Duration = Duration::from_millis(2_500);
+const KEPT_OPEN_DEADLINE: Duration = Duration::from_millis(2_500);
 
 /// Controls start this much before the flows that they are controls of, so that they get through
 /// before those are blocked.

@@ -5,8 +5,8 @@ use super::controls::Evaluation;
 use super::evidence::Evidence;
 use super::open_interval::OpenIntervals;
 use crate::plan::{
-    Check, CheckSettings, FlowId, KEPT_OPEN_DEADLINE, MIN_DEADLINE, Plan, REQUEST_DEADLINE,
-    RESOLVE_DEADLINE, TLS_DEADLINE, Waits,
+    Check, CheckSettings, FlowId, MIN_DEADLINE, Plan, REQUEST_DEADLINE, RESOLVE_DEADLINE,
+    TLS_DEADLINE, Waits,
 };
 use crate::wire::{Stage, Transport};
 use std::time::Duration;
@@ -28,9 +28,9 @@ pub(super) fn deadline(
     let is_udp = flow.to.transport == Transport::Udp;
     match stage {
         Stage::Resolve => RESOLVE_DEADLINE,
-        Stage::Connect if flow.to.request.is_kept_open() => {
-            settings.attempt_timeout.max(KEPT_OPEN_DEADLINE)
-        }
+        // Its controls are acknowledged within the same time, or they are none; how long their
+        // handshakes took says nothing of that.
+        Stage::Connect if flow.to.request.is_kept_open() => Duration::MAX,
         Stage::Connect => settings.attempt_timeout.max(flow.waits.connect),
         Stage::FirstBytes if is_udp => settings.attempt_timeout.max(flow.waits.connect),
         Stage::FirstBytes if let Some(linger) = flow.to.request.linger() => linger,

@@ -3,8 +3,8 @@
 use super::run::{Said, TRIES, clean, running_probes, shop, started};
 use super::world::{apply, control, kubectl, put, until};
 use super::{
-    account, changes, closed, hung, killed, ours as annotated, outages, predicted, refused,
-    secrets, sweeps, untouched, within,
+    account, changes, closed, established, hung, killed, ours as annotated, outages, predicted,
+    refused, secrets, sweeps, untouched, within,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -100,6 +100,14 @@ pub(crate) fn all() -> Vec<Evaluation> {
         case(
             "a_watch_that_hangs_in_the_middle_hides_no_change",
             hung::hides_nothing,
+        ),
+        case(
+            "a_connection_that_is_open_when_a_policy_is_applied_is_cut_or_violates",
+            established::connection_outlives_its_policy_or_not,
+        ),
+        case(
+            "a_connection_that_is_open_while_nothing_is_applied_proves_nothing",
+            established::nothing_is_applied,
         ),
         case(
             "a_source_that_is_relabelled_in_the_middle_is_not_proven_by_what_it_was",

@@ -740,3 +740,42 @@ fn probe_within_a_pod_is_not_sent_through_its_own_service() {
         None
     );
 }
+
+#[test]
+fn established_line_keeps_a_connection_that_other_sources_keep_too() {
+    let plan = in_lab(&["{ check: 'n/Pod/d -> n/Pod/c:80 denied', established: true }"]);
+    let check = &plan.checks()[0];
+    let (kept, others): (Vec<FlowId>, Vec<FlowId>) = check
+        .flows
+        .iter()
+        .partition(|flow| plan.flow(**flow).to.request.is_kept_open());
+    assert!(
+        !kept.is_empty() && kept.len() == others.len(),
+        "{check:#?} {:#?}",
+        plan.flows()
+    );
+
+    for flow in kept {
+        let flow = plan.flow(flow);
+        let controls = &plan.target_controls()[&*flow.to];
+        let is_other = |control: &FlowId| plan.flow(*control).probe != flow.probe;
+        assert!(controls.iter().any(is_other), "{controls:?}");
+    }
+    let on_paths = plan.path_controls().values().flatten();
+    for flow in on_paths {
+        assert!(!plan.flow(*flow).to.request.is_kept_open(), "{flow:?}");
+    }
+}
+
+#[test]
+fn established_line_where_a_firewall_may_answer_is_unprovable() {
+    let plan = in_lab(&[
+        "{ check: 'n/Pod/a -> bad:443 denied', established: true }",
+        "n/Pod/a -> n/Pod/b:80 allowed",
+    ]);
+    assert!(
+        matches!(plan.checks()[0].provability, Provability::Unprovable(_)),
+        "{:?}",
+        plan.checks()[0].provability
+    );
+}

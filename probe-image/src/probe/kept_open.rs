@@ -178,7 +178,7 @@ impl TcpInfo {
 
     #[expect(
         unsafe_code,
-        reason = "nix has no TCP_INFO; the kernel writes at most as many bytes as the length says"
+        reason = "nix has no TCP_INFO; the kernel writes at most as many bytes as `length` says"
     )]
     fn of(socket: &Socket) -> io::Result<Self> {
         let mut bytes = [0_u8; Self::LENGTH];

@@ -434,14 +434,14 @@ impl<'a> Conditions<'a> {
             paths,
             same_node_control: self.same_node_control(proven.window),
             counter: evidence.counters.get(&self.id).cloned(),
-            block: self.blocked.block.clone(),
+            block: Box::new(self.blocked.block.clone()),
             restarts: evidence
                 .flow(self.id)
                 .restarts
                 .as_ref()
                 .map_or(0, |restarts| restarts.count),
             startup_leak: None,
-            weaker,
+            weaker: Box::new(weaker),
         }
     }
 

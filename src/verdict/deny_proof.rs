@@ -52,10 +52,10 @@ pub struct DenyProof {
     pub(super) paths: Option<Vec<PathProof>>,
     pub(super) same_node_control: Option<FlowId>,
     pub(super) counter: Option<EnforcerCount>,
-    pub(super) block: Block,
+    pub(super) block: Box<Block>,
     pub(super) restarts: u32,
     pub(super) startup_leak: Option<Duration>,
-    pub(super) weaker: WeakerProof,
+    pub(super) weaker: Box<WeakerProof>,
 }
 
 /// Why a proof rests on weaker controls: the policies admit no stronger ones. `None` where the

@@ -237,6 +237,7 @@ fn paths_cut(base: &Arc<Base>) -> Option<Job> {
         Some(match (check.expected, base.ends().crosses(check)) {
             (Expected::Denied, true) => Wanted::Unproven(vec![
                 Reason::PathNotVerified,
+                Reason::NoPodGotThrough,
                 Reason::NoControlAnswered,
                 Reason::SourceNotVerified,
                 Reason::TooFewAttempts,

@@ -13,6 +13,7 @@ use std::time::Duration;
 use watertight::backend::lab::{self, Listener, RouteHolder};
 use watertight::verdict::Reason;
 use watertight::wire::Transport::Tcp;
+use watertight_probe::responder::control::Behaviour;
 
 /// The range of the first node's pods, in halves: its routes cover the whole.
 const PODS_OF_NODE_1: [(&str, u8); 4] = [
@@ -33,6 +34,8 @@ const PODS_OF_NODE_2: [(&str, u8); 4] = [
 const INSIDE: &str = "s/Pod/web -> s/Pod/api:80 denied";
 const SAME_NODE: &str = "s/Pod/web -> s/Pod/near:80 denied";
 const OUTSIDE: &str = "s/Pod/web -> 203.0.113.66:443 denied";
+const OUTSIDE_FROM_ELSEWHERE: &str = "s/Pod/far -> 203.0.113.66:443 allowed";
+const SENT_ONCE: &str = "s/Pod/web -> POST http://api:80/orders denied";
 const ALLOWED: &str = "s/Pod/web -> s/Pod/api:80 allowed";
 const ALSO_ALLOWED: &str = "s/Pod/near -> s/Pod/api:80 allowed";
 const DENIED: &str = "s/Pod/stranger -> s/Pod/api:80 denied";
@@ -85,6 +88,30 @@ pub(crate) fn all() -> Vec<Job> {
             without_policies(),
             How::BEFORE,
             async |hand| lose(&hand, &RouteHolder::Router, &PODS_OF_NODE_1).await,
+        ),
+        scene(
+            "no way back from outside to the pods of one node",
+            &[
+                (OUTSIDE, Wanted::Unproven(vec![Reason::PathNotVerified])),
+                (OUTSIDE_FROM_ELSEWHERE, Wanted::Proven),
+            ],
+            without_policies(),
+            How::BEFORE,
+            async |hand| lose(&hand, &RouteHolder::Router, &PODS_OF_NODE_1).await,
+        ),
+        scene(
+            "a request that is sent once to a target that hangs up",
+            &[(SENT_ONCE, Wanted::Unproven(vec![Reason::SentOnce]))],
+            without_policies(),
+            How::BEFORE,
+            close_what_reaches_api,
+        ),
+        scene(
+            "a request that is sent once and that nothing denies",
+            &[(SENT_ONCE, Wanted::Violated)],
+            without_policies(),
+            How::BEFORE,
+            async |_| Ok(()),
         ),
         scene(
             "a pod that only its own node reaches",
@@ -176,7 +203,17 @@ async fn stop_the_target_for_a_while(hand: Hand) -> Result<(), lab::Error> {
     hand.sabotage.start_listener(listener, port).await
 }
 
-/// `web`, `near` and `stranger` on one node, `api` on the other, and no policy.
+async fn close_what_reaches_api(hand: Hand) -> Result<(), lab::Error> {
+    let listener = Listener::Pod {
+        namespace: "s".into(),
+        name: "api".into(),
+    };
+    hand.sabotage
+        .behave(listener, (Tcp, 80), Behaviour::HangUp)
+        .await
+}
+
+/// `web`, `near` and `stranger` on one node, `api` and `far` on the other, and no policy.
 fn without_policies() -> Scene {
     let mut scene = Scene::default();
     scene.namespace("s", "team: s");
@@ -185,6 +222,7 @@ fn without_policies() -> Scene {
         ("near", "node-1"),
         ("stranger", "node-1"),
         ("api", "node-2"),
+        ("far", "node-2"),
     ] {
         scene.pod(
             &format!("s/{pod}"),
@@ -225,6 +263,9 @@ fn scene(
     how: How,
     act: impl AsyncFn(Hand) -> Result<(), lab::Error> + Send + 'static,
 ) -> Job {
+    if lines.iter().any(|(line, _)| *line == SENT_ONCE) {
+        world.endpoint("api", "namespace: s, workload: Pod/api");
+    }
     for (line, _) in lines {
         world.line(line, "hold: 3s");
     }

@@ -294,13 +294,12 @@ impl Controls<'_, '_> {
                 to,
                 family,
             };
-            let reason = match search.paths.get(&path) {
-                Some(reason) => reason.clone(),
-                None => {
-                    let reason = self.strongest_path(flow, node, &path, allowed, search);
-                    search.paths.insert(path.clone(), reason.clone());
-                    reason
-                }
+            let reason = if let Some(reason) = search.paths.get(&path) {
+                reason.clone()
+            } else {
+                let reason = self.strongest_path(flow, node, &path, allowed, search);
+                search.paths.insert(path.clone(), reason.clone());
+                reason
             };
             weaker.extend(reason.map(|reason| (path.to, reason)));
         }

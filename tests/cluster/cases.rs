@@ -250,7 +250,7 @@ fn as_it_is() {
                 said.text
             );
         }
-        assert_eq!((said.verdicts.len(), said.code), (15, 4), "{}", said.text);
+        assert_eq!((said.verdicts.len(), said.code), (18, 4), "{}", said.text);
         assert!(
             said.sent_as.iter().all(|sent_as| sent_as == "clone"),
             "{:?}",

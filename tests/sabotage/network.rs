@@ -90,9 +90,9 @@ pub(crate) fn all() -> Vec<Job> {
             async |hand| lose(&hand, &RouteHolder::Router, &PODS_OF_NODE_1).await,
         ),
         scene(
-            "no way back from outside to the pods of one node",
+            "no way back to the pods of one node",
             &[
-                (OUTSIDE, Wanted::Unproven(vec![Reason::PathNotVerified])),
+                (OUTSIDE, Wanted::NotProven),
                 (OUTSIDE_FROM_ELSEWHERE, Wanted::Proven),
             ],
             without_policies(),

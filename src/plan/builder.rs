@@ -198,9 +198,22 @@ impl Builder {
         uids.filter(|(name, _)| pods.contains(name)).collect()
     }
 
+    /// Leaves pods that only serve as controls without an ephemeral container, which would stay in
+    /// them: a clone does as well.
+    fn enter_only_pods_of_checks(&mut self) {
+        let checks = self.checks.iter().chain(&self.swept);
+        let senders: BTreeSet<&Source> = checks
+            .flat_map(|check| &check.flows)
+            .map(|flow| self.flows[flow.0 as usize].probe)
+            .map(|probe| &self.probes[probe.0 as usize])
+            .collect();
+        self.ephemeral.retain(|source| senders.contains(source));
+    }
+
     /// The plan, without its coverage.
     pub(super) fn finish(mut self, backend: &BackendProperties, inventory: &Inventory) -> Plan {
         self.flows.shrink_to_fit();
+        self.enter_only_pods_of_checks();
         let hairpins = match backend.kind {
             BackendKind::Lab => BTreeSet::new(),
             BackendKind::Cluster => self.leave_out_hairpins(),

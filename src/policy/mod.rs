@@ -65,7 +65,10 @@ pub use map::{ConnectionMap, Link, LinkEnd, WorkloadPods};
 pub use matched::MatchedPolicy;
 pub use outside::OutsideRule;
 pub use ports::PortSet;
-pub use questions::{admits_by_labels_only, is_isolated_for_ingress, policies_selecting_no_pod};
+pub use questions::{
+    admits_by_labels_only, is_isolated_for_ingress, policies_selecting_no_pod,
+    selects_unlabelled_pods,
+};
 pub use rules::{Direction, PolicyName};
 pub use survey::{BothSides, IdleRule, NamedBlock};
 pub use what_if::SideEffects;

@@ -23,6 +23,14 @@ pub fn is_isolated_for_ingress(inventory: &Inventory, pod: &Pod) -> bool {
         .any(|policy| isolates_for_ingress(policy, pod))
 }
 
+/// Whether any NetworkPolicy selects pods without labels, as one with an empty selector does.
+pub fn selects_unlabelled_pods(inventory: &Inventory) -> bool {
+    inventory.network_policies().any(|policy| {
+        let selector = policy.spec.pod_selector.clone().unwrap_or_default();
+        Selector::try_from(selector).is_ok_and(|selector| selector.matches(&Labels::new()))
+    })
+}
+
 /// Whether NetworkPolicies isolate a pod for ingress and admit by labels alone: no rule of theirs
 /// admits every source, or a source by its address. A packet that such a pod admits shows that the
 /// labels of its sender are known.

@@ -159,8 +159,15 @@ pub(crate) fn enforced_as_predicted() {
             apply(&json!({ "apiVersion": "v1", "kind": "List", "items": policies }).to_string());
         }
         let said = suite(&everything_denied(), &[]);
-        assert_eq!(said.verdicts.len(), 30, "{}", said.text);
-        for (check, (verdict, reason)) in &said.verdicts {
+        // What policies admit beyond the known port has a check for each pair, and no verdict of its
+        // own.
+        let known_ports = || {
+            said.verdicts
+                .iter()
+                .filter(|(check, _)| !check.contains(":other ports"))
+        };
+        assert_eq!(known_ports().count(), 30, "{}", said.text);
+        for (check, (verdict, reason)) in known_ports() {
             let predicted = said.predicted.get(check).map(String::as_str);
             match (predicted, verdict.as_str()) {
                 (Some("denied"), "proven") => *decided.entry("denied").or_default() += 1,

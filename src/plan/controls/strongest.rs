@@ -7,7 +7,7 @@ use crate::model::{self, Family};
 use crate::plan::addresses::{source_of, target_kind_of};
 use crate::plan::strength::{ControlStrength, WeakerControls};
 use crate::plan::{FlowId, Path, PathEnd, ProbeId, Source, TargetKey, TargetKind};
-use crate::policy::Direction;
+use crate::policy::{Direction, selects_unlabelled_pods};
 use crate::wire::{Stage, Transport};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -15,6 +15,10 @@ use std::sync::Arc;
 /// Pods that are added as target controls of one target, where the suite has none that is strong
 /// enough.
 const MAX_ADDED: usize = 2;
+
+/// Pods that are tried where one must be reached that the policies admit: a port that one declares
+/// may not be served.
+const MAX_TRIED: usize = 3;
 
 /// What a search has found so far, so that flows with something in common share it.
 #[derive(Default)]
@@ -108,11 +112,12 @@ impl Controls<'_, '_> {
         .collect()
     }
 
-    /// Whether nothing but policies of namespaces is in force, so that no policy selects the
-    /// reference pods.
+    /// Whether no policy selects the reference pods, for sure: they have no labels, and may be in
+    /// any namespace, so none may select all pods of its namespace.
     fn reference_pods_are_free(&self) -> bool {
         self.control_endpoints.reference_pods_pass
             || self.inventory.cluster_policies().next().is_none()
+                && !selects_unlabelled_pods(self.inventory)
     }
 
     /// Adds the strongest target control; returns a weaker strength and why it is enough, if it is
@@ -323,13 +328,11 @@ impl Controls<'_, '_> {
         {
             return None;
         }
-        if self.reference_pods_are_free()
-            && let Some(reference_pod) = self.reference_pod_on(node)
-        {
+        if let Some(reference_pod) = self.reference_pod_on(node) {
             let from = Source::ReferencePod {
                 node: reference_pod.node.clone(),
             };
-            if self.reach_end_from(&from, flow, path) {
+            if self.reach_end_from(&from, flow, path) && self.reference_pods_are_free() {
                 return None;
             }
         }
@@ -449,9 +452,11 @@ impl Controls<'_, '_> {
         for pod in receivers {
             targets.extend(handshake_with_pod(pod, family));
         }
+        let mut added = 0;
         for sender in &senders {
             for (key, target_kind) in &targets {
-                if self.addressing.can_connect(sender, key, target_kind)
+                if added < MAX_TRIED
+                    && self.addressing.can_connect(sender, key, target_kind)
                     && self.admits(sender, key, target_kind) == Some(true)
                 {
                     let stage = key.request.opens_at(key.transport);
@@ -461,11 +466,11 @@ impl Controls<'_, '_> {
                         TargetKind::clone(target_kind),
                         stage,
                     );
-                    return true;
+                    added += 1;
                 }
             }
         }
-        false
+        added > 0
     }
 
     /// Adds something that the policies let a flow's source open; returns why there is nothing, if

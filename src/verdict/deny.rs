@@ -198,7 +198,7 @@ struct Conditions<'a> {
 struct SourceAndPath {
     source: SourceIntervals,
     /// The path controls, or an end that no control reached.
-    paths: Result<Vec<OpenInterval>, PathEnd>,
+    paths: Result<Vec<Vec<OpenInterval>>, PathEnd>,
 }
 
 impl SourceAndPath {
@@ -395,14 +395,20 @@ impl<'a> Conditions<'a> {
             .as_ref()
             .map_err(|end| self.no_path_control(Some(end)))?;
         let is_inside = |moment| {
-            self.counts_in(interval, moment) && paths.iter().all(|path| path.spans(moment))
+            self.counts_in(interval, moment)
+                && paths
+                    .iter()
+                    .all(|controls| controls.iter().any(|control| control.spans(moment)))
         };
         let (window, _) = controls
             .source
             .narrow(&self.blocked, is_inside)
             .filter(|(window, _)| self.is_long_enough(*window))
             .ok_or_else(|| self.no_path_control(None))?;
-        let proofs = paths.iter().map(|path| PathProof { flow: path.flow });
+        let proofs = paths
+            .iter()
+            .filter_map(|controls| controls.iter().find(|control| control.spans(window.from)))
+            .map(|control| PathProof { flow: control.flow });
         Ok((window, proofs.collect()))
     }
 

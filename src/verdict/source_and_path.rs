@@ -81,16 +81,16 @@ fn source_intervals(
         .collect()
 }
 
-/// Condition 4: for each end of the flow's paths the longest interval in which a path control got
-/// through. One success at the start of the window would say nothing of a path that was cut after
-/// it.
+/// Condition 4: for each end of the flow's paths the longest intervals in which path controls got
+/// through, of which there is one at least. One success at the start of the window would say nothing
+/// of a path that was cut after it.
 ///
 /// # Errors
 /// An end that no control reached.
 pub(super) fn path_intervals(
     evaluation: Evaluation<'_>,
     id: FlowId,
-) -> Result<Vec<OpenInterval>, PathEnd> {
+) -> Result<Vec<Vec<OpenInterval>>, PathEnd> {
     let paths = evaluation.paths(id).into_iter();
     paths
         .map(|path| {
@@ -102,7 +102,11 @@ pub(super) fn path_intervals(
             let longest = evaluation
                 .open_intervals
                 .longest(of, id, || intervals_on(evaluation, &path, of_pods));
-            longest.first().copied().ok_or(path.to)
+            if longest.is_empty() {
+                Err(path.to)
+            } else {
+                Ok(longest)
+            }
         })
         .collect()
 }

@@ -322,10 +322,11 @@ impl Controls<'_, '_> {
         search: &mut Search,
     ) -> Option<String> {
         let planned = search.flows_on.get(path).cloned().unwrap_or_default();
-        if planned
+        let passing: Vec<FlowId> = planned
             .into_iter()
-            .any(|planned| self.passes(planned, allowed))
-        {
+            .filter(|planned| self.passes(*planned, allowed))
+            .collect();
+        if passing.iter().any(|planned| allowed.contains(planned)) {
             return None;
         }
         if let Some(reference_pod) = self.reference_pod_on(node) {
@@ -339,6 +340,10 @@ impl Controls<'_, '_> {
         if let PathEnd::Pods(target_node) = &path.to
             && self.reach_admitted_pod(flow, node, target_node, path.family, search)
         {
+            return None;
+        }
+        // What planning added on the chance that a policy admits it, cluster DNS for instance.
+        if !passing.is_empty() {
             return None;
         }
         Some(format!(

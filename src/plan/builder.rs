@@ -124,7 +124,7 @@ impl Builder {
     /// The flows that take each path. A flow that is expected to be denied is no path control, nor
     /// is one that may not have left its pod, nor a connection that is kept open: it says nothing
     /// of new ones.
-    fn path_controls(&self, hairpins: &BTreeSet<FlowId>) -> BTreeMap<Path, Vec<FlowId>> {
+    pub(super) fn path_controls(&self, hairpins: &BTreeSet<FlowId>) -> BTreeMap<Path, Vec<FlowId>> {
         let allowed = self.flows_expected(Expected::Allowed);
         let denied = self.flows_expected(Expected::Denied);
         let mut path_controls: BTreeMap<Path, Vec<FlowId>> = BTreeMap::new();

@@ -253,6 +253,16 @@ impl<'a> Predictions<'a> {
         self.explainer.selecting(pod, direction)
     }
 
+    /// Whether any policy in force selects a pod for a direction; `None` for a pod that is not known.
+    pub(super) fn is_isolated(
+        &self,
+        (namespace, name): (&str, &str),
+        direction: Direction,
+    ) -> Option<bool> {
+        let pod = *self.pods.get(&(namespace, name))?;
+        Some(!self.selecting(pod, direction).is_empty())
+    }
+
     /// Why the answer for the first place where the packets of a flow may arrive is not as
     /// expected, and what would change it.
     fn why(

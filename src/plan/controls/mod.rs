@@ -6,14 +6,14 @@ mod source;
 mod strongest;
 mod target;
 
-use super::addresses::{Addressing, service_target_kind};
+use super::addresses::{Addressing, service_target_kind, target_kind_of};
 use super::backend_properties::{ControlEndpoints, NodeEndpoint, ReferencePodAddress};
 use super::builder::Builder;
 use super::predict::Predictions;
 use super::request::DNS_CONTROL_NAME;
 use super::{AnswerRule, Flow, FlowId, ProbeId, Source, TargetKey, TargetKind, Waits};
 use crate::inventory::{Inventory, Pod};
-use crate::model::Family;
+use crate::model::{self, Family};
 use crate::suite::{Expected, Suite};
 use crate::wire::{Request, Stage, Transport};
 use std::collections::{HashMap, HashSet};
@@ -114,6 +114,22 @@ impl Controls<'_, '_> {
         Some(answer == Expected::Allowed)
     }
 
+    /// Adds a flow to the reference pod on a node, if there is one with an address of a family.
+    fn reach_reference_pod(
+        &mut self,
+        source: &Source,
+        node: &str,
+        family: Family,
+    ) -> Option<FlowId> {
+        let reference_pod = self.reference_pod_on(node)?;
+        let address = address_of(&reference_pod.addresses, family)?;
+        let to = nonce_to(address, reference_pod.port, Transport::Tcp);
+        let target_kind = TargetKind::ReferencePod {
+            node: node.to_owned(),
+        };
+        Some(self.builder.flow(source, to, target_kind, Stage::Connect))
+    }
+
     /// Adds a flow to what answers on a node.
     fn reach_node(
         &mut self,
@@ -194,4 +210,15 @@ fn handshake_with(address: IpAddr, port: u16) -> TargetKey {
         request: Request::Connect { linger_ms: 0 },
         ..nonce_to(address, port, Transport::Tcp)
     }
+}
+
+/// A handshake with the first TCP port that a pod declares.
+fn handshake_with_pod(pod: &Pod, family: Family) -> Option<(Arc<TargetKey>, Arc<TargetKind>)> {
+    let port = pod
+        .ports
+        .iter()
+        .map(|declared| declared.port)
+        .find(|port| port.transport() == model::Transport::Tcp)?;
+    let to = handshake_with(pod.address(family)?, port.number());
+    Some((Arc::new(to), Arc::new(target_kind_of(pod))))
 }

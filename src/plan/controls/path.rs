@@ -1,9 +1,8 @@
 //! Path controls: flows between the same two nodes, to which policies do not apply where possible.
 
-use super::{Controls, address_of, handshake_with, nonce_to};
+use super::{Controls, handshake_with_pod};
 use crate::inventory::Pod;
-use crate::model::{self, Family};
-use crate::plan::addresses::target_kind_of;
+use crate::model::Family;
 use crate::plan::{FlowId, PathEnd, Source, TargetKey, TargetKind};
 use crate::policy::is_isolated_for_ingress;
 use crate::wire::{Stage, Transport};
@@ -81,16 +80,8 @@ impl Controls<'_, '_> {
     /// Adds a flow to the pod network of a node: to its reference pod, else to pods of the node
     /// that may admit it.
     fn reach_pods(&mut self, preferred: &Source, source: &Source, node: &str, family: Family) {
-        if let Some(reference_pod) = self.reference_pod_on(node) {
-            let port = reference_pod.port;
-            if let Some(address) = address_of(&reference_pod.addresses, family) {
-                let target_kind = TargetKind::ReferencePod {
-                    node: node.to_owned(),
-                };
-                let key = nonce_to(address, port, Transport::Tcp);
-                self.builder
-                    .flow(preferred, key, target_kind, Stage::Connect);
-            }
+        if self.reference_pod_on(node).is_some() {
+            self.reach_reference_pod(preferred, node, family);
             return;
         }
         let search = (preferred.clone(), source.clone(), node.to_owned(), family);
@@ -133,14 +124,7 @@ impl Controls<'_, '_> {
         source: &Source,
         family: Family,
     ) -> Option<PathCandidate> {
-        let port = pod
-            .ports
-            .iter()
-            .map(|declared| declared.port)
-            .find(|port| port.transport() == model::Transport::Tcp)?;
-        let target_kind = Arc::new(target_kind_of(pod));
-        let key = Arc::new(handshake_with(pod.address(family)?, port.number()));
-
+        let (key, target_kind) = handshake_with_pod(pod, family)?;
         let mut ranked: Vec<(Rank, Source)> = Vec::new();
         for source in BTreeSet::from([preferred, source]) {
             if !self.addressing.can_connect(source, &key, &target_kind) {

@@ -2,13 +2,12 @@
 //! speaks.
 
 use super::super::endpoints::ResolvedEndpoint;
-use super::super::request::request_spec;
 use super::SuiteExpander;
 use super::spec::{CheckSpec, SpecPort, ports_of_nothing};
 use crate::source::Place;
-use crate::suite::{EndpointId, Expected};
+use crate::suite::EndpointId;
 
-impl<'a> SuiteExpander<'a, '_> {
+impl SuiteExpander<'_, '_> {
     /// Adds the checks of `everythingElse: denied`.
     pub(super) fn expand_everything_else(&mut self) {
         let Some(place) = self.suite.everything_else.clone() else {
@@ -47,39 +46,12 @@ impl<'a> SuiteExpander<'a, '_> {
             }
         };
         for port in ports {
-            let spec = self.spec_of_pair(source, target, port, place);
+            let spec = self.spec((source, target), port, None, None, place);
             if spec.unsampled.is_some() || !self.is_covered_by_lines(&spec) {
                 self.add_check(&spec);
             }
         }
         self.add_other_ports(source, target, place);
-    }
-
-    pub(super) fn spec_of_pair(
-        &self,
-        source: EndpointId,
-        target: EndpointId,
-        port: SpecPort,
-        place: &Place,
-    ) -> CheckSpec<'a> {
-        let SpecPort { port, unsampled } = port;
-        CheckSpec {
-            source,
-            target,
-            request_spec: request_spec(
-                &self.endpoints[target.0],
-                &port,
-                None,
-                &self.suite.settings,
-                self.backend,
-            ),
-            port,
-            expected: Expected::Denied,
-            line: None,
-            settings: self.suite.settings.clone(),
-            place: place.clone(),
-            unsampled,
-        }
     }
 
     /// Whether lines speak of every pair of pods of a check, of which there is at least one.

@@ -25,6 +25,7 @@ use super::{
 use crate::source::Place;
 use crate::suite::{
     EndpointId, Expected, Line, Locator, Settings, Spread, Subject, Suite, TargetItem, TargetWhat,
+    Url,
 };
 use expectations::Expectations;
 use other_ports::{EndpointClasses, OtherPorts};
@@ -318,26 +319,41 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
             ));
         }
 
-        let settings = line.settings.over(&self.suite.settings);
         ports
             .into_iter()
-            .map(|port| self.spec_of_line(line, (source, target), port, &item.what, &settings))
+            .map(|port| self.spec_of_line(line, (source, target), port, &item.what))
             .collect()
     }
 
     fn spec_of_line(
         &self,
         line: &'a Line,
-        (source, target): (EndpointId, EndpointId),
+        ends: (EndpointId, EndpointId),
         port: SpecPort,
         what: &TargetWhat,
-        settings: &Settings,
     ) -> CheckSpec<'a> {
         let url = match what {
             TargetWhat::Url(url) => Some(url),
             TargetWhat::KnownPorts(_) | TargetWhat::Port(_) | TargetWhat::Range { .. } => None,
         };
-        let SpecPort { port, unsampled } = port;
+        let mut spec = self.spec(ends, port, url, Some(line), &line.place);
+        spec.request_spec = spec.request_spec.judged_by(&spec.settings, line.expected);
+        spec
+    }
+
+    /// What a check is made of; without a line, `everythingElse` denies it.
+    fn spec(
+        &self,
+        (source, target): (EndpointId, EndpointId),
+        SpecPort { port, unsampled }: SpecPort,
+        url: Option<&Url>,
+        line: Option<&'a Line>,
+        place: &Place,
+    ) -> CheckSpec<'a> {
+        let (expected, settings) = match line {
+            Some(line) => (line.expected, line.settings.over(&self.suite.settings)),
+            None => (Expected::Denied, self.suite.settings.clone()),
+        };
         CheckSpec {
             source,
             target,
@@ -345,15 +361,14 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
                 &self.endpoints[target.0],
                 &port,
                 url,
-                settings,
+                &settings,
                 self.backend,
-            )
-            .judged_by(settings, line.expected),
+            ),
             port,
-            expected: line.expected,
-            line: Some(line),
-            settings: settings.clone(),
-            place: line.place.clone(),
+            expected,
+            line,
+            settings,
+            place: place.clone(),
             unsampled,
         }
     }

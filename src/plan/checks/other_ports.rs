@@ -109,7 +109,7 @@ impl<'a> SuiteExpander<'a, '_> {
             },
             unsampled: Some(Provability::PoliciesAdmitMore(why)),
         };
-        let spec = self.spec_of_pair(source, target, port, place);
+        let spec = self.spec((source, target), port, None, None, place);
         let check = self.builder.checks.len();
         self.add_check(&spec);
         if self.builder.checks.len() > check {
@@ -311,8 +311,8 @@ impl<'a> SuiteExpander<'a, '_> {
                     continue;
                 }
                 let port = unresolved_port(&PortRef::Number(number), Transport::Tcp).into();
-                let spec =
-                    self.spec_of_pair(pair.spec.source, pair.spec.target, port, &pair.spec.place);
+                let ends = (pair.spec.source, pair.spec.target);
+                let spec = self.spec(ends, port, None, None, &pair.spec.place);
                 sample.flows.extend(self.sampled_flow(&spec, place));
             }
         }

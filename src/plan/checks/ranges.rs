@@ -1,12 +1,11 @@
 //! Ports of denied ranges on which nothing is known to listen: each is tried once.
 
 use super::super::addresses::may_come_back;
-use super::super::request::request_spec;
 use super::super::{Provability, Source, TargetKey, TargetKind};
 use super::SuiteExpander;
 use super::spec::{CheckSpec, unknown_in_range, unresolved_port};
 use crate::model::Transport;
-use crate::suite::{EndpointId, Expected, Line, PortRef, Spread};
+use crate::suite::{EndpointId, Line, PortRef, Spread};
 use std::collections::BTreeSet;
 
 /// At most so many ports of a range that are not known are swept.
@@ -41,30 +40,13 @@ impl<'a> SuiteExpander<'a, '_> {
             return;
         };
 
-        let settings = line.settings.over(&self.suite.settings);
         let (_, _, transport) = range;
         for number in unknown {
             if Some(number) == self.reserved_port {
                 continue;
             }
-            let port = unresolved_port(&PortRef::Number(number), transport);
-            let spec = CheckSpec {
-                source,
-                target,
-                request_spec: request_spec(
-                    &self.endpoints[target.0],
-                    &port,
-                    None,
-                    &settings,
-                    self.backend,
-                ),
-                port,
-                expected: Expected::Denied,
-                line: Some(line),
-                settings: settings.clone(),
-                place: line.place.clone(),
-                unsampled: None,
-            };
+            let port = unresolved_port(&PortRef::Number(number), transport).into();
+            let spec = self.spec((source, target), port, None, Some(line), &line.place);
             self.add_swept(&spec, &instance);
         }
     }

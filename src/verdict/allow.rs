@@ -96,10 +96,15 @@ struct Losses {
 }
 
 impl Losses {
+    /// The most attempts that were lost in a row.
+    fn in_a_row(&self) -> u32 {
+        let lost = self.series.iter().map(|loss| loss.attempts);
+        lost.max().unwrap_or(0)
+    }
+
     /// Whether two attempts were lost in a row, or more than 5 % of many.
     fn is_unstable(&self) -> bool {
-        let longest = self.series.iter().map(|loss| loss.attempts).max();
-        longest >= Some(2)
+        self.in_a_row() >= 2
             || (self.attempts >= MIN_ATTEMPTS_FOR_SHARE && self.lost * 20 > self.attempts)
     }
 }
@@ -156,12 +161,11 @@ fn judge_unstable(evaluation: Evaluation<'_>, id: FlowId, losses: &Losses) -> Fl
         );
         return FlowVerdict::Unproven(Unproven::for_now(id, Reason::TargetUnreachable, detail));
     }
-    let in_a_row = own_losses.series.iter().map(|loss| loss.attempts).max();
     FlowVerdict::Violated(Violation::Unstable {
         flow: id,
         lost: own_losses.lost,
         of,
-        in_a_row: in_a_row.unwrap_or_default(),
+        in_a_row: own_losses.in_a_row(),
     })
 }
 

@@ -102,7 +102,8 @@ fn longest_from(
 ) -> Option<ControlInterval> {
     let (first, later) = streaks.split_first()?;
     let mut interval = ControlInterval::of(flow, evaluation.timed(flow, first)?);
-    let mut longest = interval.clone();
+    // A copy from before the latest loss, in case that loss is one too many.
+    let mut before_loss = None;
     let mut previous = first;
     let mut lost = 0;
 
@@ -122,13 +123,17 @@ fn longest_from(
         else {
             break;
         };
-        interval.extend(timed, lost);
-        if interval.has_few_losses() {
-            longest = interval.clone();
+        if lost > 0 && interval.has_few_losses() {
+            before_loss = Some(interval.clone());
         }
+        interval.extend(timed, lost);
         (previous, lost) = (streak, 0);
     }
-    Some(longest)
+    if interval.has_few_losses() {
+        Some(interval)
+    } else {
+        before_loss
+    }
 }
 
 /// The intervals in which a flow passed `stage`, open or stopped after it, as a target control must:

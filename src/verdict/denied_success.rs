@@ -1,7 +1,7 @@
 //! What the successes of a denied flow amount to: a violation, a start-up leak, or neither yet.
 
 use super::controls::Evaluation;
-use super::deny_begins::{Change, is_open, nothing_changed};
+use super::deny_begins::{Change, nothing_changed};
 use super::policy_delay::grace;
 use super::reason::Reason;
 use super::streak::Streak;
@@ -130,7 +130,7 @@ fn judge_new_connections(evaluation: Evaluation<'_>, check: &Check, id: FlowId) 
             start: last_success,
             who: None,
         },
-        opened: of_streaks(is_open).max(1),
+        opened: of_streaks(Streak::is_open).max(1),
         attempts: of_streaks(|_| true).max(1),
     }))
 }

@@ -3,9 +3,7 @@
 
 use super::controls::Evaluation;
 use super::policy_delay::grace;
-use super::reading::Reading;
 use super::reason::Reason;
-use super::streak::{Outcome, Streak};
 use super::verdicts::Unproven;
 use crate::model::ClusterChange;
 use crate::plan::{Check, FlowId};
@@ -37,9 +35,4 @@ impl<'a> Change<'a> {
 pub(super) fn nothing_changed(id: FlowId) -> Unproven {
     let detail = "the connection was opened, and nothing that concerns it changed during the run: apply the policy while the run is under way";
     Unproven::for_now(id, Reason::NothingChanged, detail)
-}
-
-/// Whether the attempts of a streak opened.
-pub(super) fn is_open(streak: &Streak) -> bool {
-    matches!(streak.outcome, Outcome::Read(Reading::Open(_)))
 }

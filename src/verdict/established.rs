@@ -18,12 +18,12 @@
 use super::control_interval::target_intervals;
 use super::controls::Evaluation;
 use super::deny::{Basis, prove};
-use super::deny_begins::{Change, is_open, nothing_changed};
+use super::deny_begins::{Change, nothing_changed};
 use super::deny_proof::DenyProof;
 use super::moment::Moment;
 use super::reading::{Block, Reading, Refusal};
 use super::reason::Reason;
-use super::streak::Outcome;
+use super::streak::{Outcome, Streak};
 use super::unusable::unusable;
 use super::verdicts::{FlowVerdict, Unproven, Violation};
 use crate::model::show_duration;
@@ -225,7 +225,10 @@ fn new_connections_of(evaluation: Evaluation<'_>, check: &Check, id: FlowId) -> 
 /// Whether the connection ended in silence: neither FIN nor RST came.
 fn is_silent(evaluation: Evaluation<'_>, id: FlowId) -> bool {
     let streaks = &evaluation.evidence.flow(id).streaks;
-    let after_last_success = streaks.iter().rposition(is_open).map_or(0, |last| last + 1);
+    let after_last_success = streaks
+        .iter()
+        .rposition(Streak::is_open)
+        .map_or(0, |last| last + 1);
     streaks[after_last_success..]
         .iter()
         .all(|streak| match &streak.outcome {

@@ -298,6 +298,11 @@ impl Streak {
         self.is_blocked() && !self.got_past_any_stage()
     }
 
+    /// Whether its attempts opened.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.outcome, Outcome::Read(Reading::Open(_)))
+    }
+
     /// Whether its attempts were blocked.
     pub fn is_blocked(&self) -> bool {
         matches!(self.outcome, Outcome::Read(Reading::Blocked(_)))

@@ -3,16 +3,29 @@
 use crate::Job;
 use crate::runner::{Hand, How, Wanted};
 use crate::scenes::{Play, addresses, listener, source, unproven};
+use nix::sys::signal::Signal;
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 use watertight::backend::lab;
+use watertight::plan::ProbeId;
 use watertight::verdict::Reason;
 use watertight::wire::Transport::Tcp;
 
 /// Response codes (RFC 1035 section 4.1.1).
 const NXDOMAIN: u8 = 3;
 const REFUSED: u8 = 5;
+
+/// Queries for each that stops the probes, with an attempt in flight, for longer than a lag that
+/// makes an attempt a fault.
+const QUERIES_BETWEEN_STALLS: u32 = 8;
+const STALL: Duration = Duration::from_millis(250);
+
+/// At most so many probes are stopped.
+const PROBES: usize = 16;
 
 const EVIL_DENIED: &str = "s/Pod/other -> dns://site:81/evil.example denied";
 const PAY_ALLOWED: &str = "s/Pod/other -> dns://site:81/pay.example allowed";
@@ -53,6 +66,17 @@ fn by_dns() -> Vec<Job> {
             (PAY_ALLOWED, "", unproven(Reason::TargetUnreachable)),
         ],
     );
+    let refused_in_a_stall = Play::new(
+        "a resolver that refuses stopped probes",
+        How {
+            starves: true,
+            ..How::BEFORE
+        },
+        &[
+            (EVIL_DENIED, "", unproven(Reason::AllControlsRefused)),
+            (PAY_ALLOWED, "", unproven(Reason::TargetUnreachable)),
+        ],
+    );
     let nothing_known = Play::new(
         "a resolver that knows no name",
         How::BEFORE,
@@ -74,6 +98,26 @@ fn by_dns() -> Vec<Job> {
             .await
         }),
         all_refused.job(async |hand| resolve(&hand, |_| REFUSED).await),
+        refused_in_a_stall.job(async |hand| {
+            let sabotage = hand.sabotage.clone();
+            let queries = AtomicU32::new(0);
+            resolve(&hand, move |_| {
+                if queries
+                    .fetch_add(1, Relaxed)
+                    .is_multiple_of(QUERIES_BETWEEN_STALLS)
+                {
+                    for signal in [Signal::SIGSTOP, Signal::SIGCONT] {
+                        for probe in (0..).map(ProbeId).take(PROBES) {
+                            // Not every one of them has started, and some have ended.
+                            let _ = sabotage.signal(probe, signal);
+                        }
+                        std::thread::sleep(STALL);
+                    }
+                }
+                REFUSED
+            })
+            .await
+        }),
         nothing_known.job(async |hand| resolve(&hand, |_| NXDOMAIN).await),
     ]
 }

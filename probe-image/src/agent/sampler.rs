@@ -12,7 +12,9 @@ use super::line_emitter::{AttemptResult, Emitted, heartbeat, latencies};
 use super::output::{Output, Sent};
 use super::tcp_lane::{Finished, TcpLane};
 use crate::probe::{Common, Outcome, Prepared};
-use crate::wire::{Body, ByeReason, Fault, FaultReason, Observation, Plan, StopCause};
+use crate::wire::{
+    Body, ByeReason, Fault, FaultReason, Linger, Observation, Plan, Stage, Stop, StopCause,
+};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -402,8 +404,8 @@ async fn attempt(
     drop(permit);
 }
 
-/// Result of an attempt that overlaps a stall: the stages it passed, without their times. Silence
-/// at the next stage may be the probe's own.
+/// Result of an attempt that overlaps a stall: the stages it passed, without their times, and what
+/// was answered. Silence at the next stage, or after a handshake, may be the probe's own.
 fn result_despite_stall(start: u64, mut observation: Observation, detail: String) -> AttemptResult {
     if observation.stop.is_some() && !observation.is_answered() {
         return AttemptResult::Fault {
@@ -416,8 +418,24 @@ fn result_despite_stall(start: u64, mut observation: Observation, detail: String
     for (_, us) in &mut observation.passed {
         *us = 0;
     }
-    if let Some(stop) = &mut observation.stop {
-        stop.how = StopCause::Unfinished;
+    match &mut observation.stop {
+        // What a name server answered does not depend on when it is read.
+        Some(Stop {
+            how: StopCause::Rcode { .. },
+            ..
+        })
+        | None => {}
+        Some(stop) => stop.how = StopCause::Unfinished,
+    }
+    if observation
+        .linger
+        .take_if(|linger| *linger == Linger::Quiet)
+        .is_some()
+    {
+        observation.stop = Some(Stop {
+            stage: Stage::FirstBytes,
+            how: StopCause::Unfinished,
+        });
     }
     AttemptResult::Observed { start, observation }
 }
@@ -439,7 +457,6 @@ fn result_of(start: u64, outcome: Outcome) -> AttemptResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Stage, Stop};
 
     fn during_a_stall(passed: &[Stage], stopped_at: Option<Stage>) -> AttemptResult {
         let stop = stopped_at.map(|stage| Stop {
@@ -478,6 +495,47 @@ mod tests {
             panic!("a handshake was lost")
         };
         assert!(observation.is_unfinished() && observation.passed == [(Stage::Connect, 0)]);
+    }
+
+    #[test]
+    fn response_code_during_a_stall_is_kept() {
+        let stop = Some(Stop {
+            stage: Stage::Request,
+            how: StopCause::Rcode { code: 5 },
+        });
+        let answered = Observation {
+            passed: vec![(Stage::FirstBytes, 250_000)],
+            stop: stop.clone(),
+            ..Observation::default()
+        };
+        let AttemptResult::Observed { observation, .. } =
+            result_despite_stall(7, answered, String::new())
+        else {
+            panic!("an answer was lost")
+        };
+        assert_eq!(observation.stop, stop);
+    }
+
+    #[test]
+    fn silence_after_a_handshake_during_a_stall_is_unfinished() {
+        let during_a_stall = |linger| {
+            let established = Observation {
+                passed: vec![(Stage::Connect, 250_000)],
+                linger: Some(linger),
+                ..Observation::default()
+            };
+            match result_despite_stall(7, established, String::new()) {
+                AttemptResult::Observed { observation, .. } => observation,
+                AttemptResult::Unfinished { .. } | AttemptResult::Fault { .. } => {
+                    panic!("a handshake was lost")
+                }
+            }
+        };
+
+        let quiet = during_a_stall(Linger::Quiet);
+        assert!(quiet.is_unfinished() && quiet.linger.is_none());
+        let reset = during_a_stall(Linger::Rst);
+        assert_eq!((reset.stop, reset.linger), (None, Some(Linger::Rst)));
     }
 
     #[test]

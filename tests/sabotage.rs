@@ -47,7 +47,7 @@ mod worlds;
 
 use breaks::Base;
 use coverage::Exercised;
-use runner::{Evaluation, Turns, Wanted, run_whole};
+use runner::{Evaluation, Ran, Turns, Wanted, run_whole};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -70,6 +70,17 @@ pub(crate) struct Done {
 }
 
 impl Done {
+    /// What a run shows, if it could be made.
+    fn of(ran: Result<Ran, String>, failures: impl FnOnce(&Ran) -> Vec<String>) -> Self {
+        match ran {
+            Ok(ran) => Self {
+                failures: failures(&ran),
+                exercised: Exercised::by(&ran),
+            },
+            Err(why) => Self::failed(why),
+        }
+    }
+
     /// A job that could not be carried out.
     fn failed(why: String) -> Self {
         Self {

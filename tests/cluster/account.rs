@@ -3,7 +3,7 @@
 //! namespace.
 
 use super::run::calm_suite;
-use super::world::{IMAGE, apply, control_output, kubectl, try_kubectl, until};
+use super::world::{IMAGE, apply, control_output, deployment, kubectl, try_kubectl, until};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,29 +32,10 @@ spec:
     - client -> friend:8080 allowed
 ";
 
-fn deployment(name: &str) -> String {
-    format!(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {{ name: {name}, namespace: {NAMESPACE} }}
-spec:
-  replicas: 2
-  selector: {{ matchLabels: {{ app: {name} }} }}
-  template:
-    metadata: {{ labels: {{ app: {name} }} }}
-    spec:
-      terminationGracePeriodSeconds: 0
-      topologySpreadConstraints:
-        - {{ maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {{ matchLabels: {{ app: {name} }} }} }}
-      containers:
-        - {{ name: c, image: {IMAGE}, imagePullPolicy: Never, args: [netexec, --http-port=8080, --udp-port=-1], ports: [{{ containerPort: 8080 }}] }}
----
-"
-    )
-}
-
 fn world() -> String {
-    ["server", "client", "friend"].map(deployment).concat()
+    ["server", "client", "friend"]
+        .map(|name| deployment(NAMESPACE, name))
+        .concat()
         + "apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: { name: server, namespace: wt-test-account }

@@ -3,7 +3,7 @@
 
 use super::cases::{TIERS, ours};
 use super::run::{Said, disturbed, running_probes};
-use super::world::{IMAGE, apply, kubectl, put, suite, until};
+use super::world::{apply, deployment, kubectl, put, suite, until};
 use std::time::Duration;
 
 /// A run of some checks of the shop that is long enough for something to happen in the middle of
@@ -167,27 +167,6 @@ pub(crate) fn namespaces_deleted() {
 /// The namespace of those that may say nothing.
 pub(crate) const MUTE: &str = "wt-test-mute";
 
-fn deployment(name: &str) -> String {
-    format!(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {{ name: {name}, namespace: {MUTE} }}
-spec:
-  replicas: 2
-  selector: {{ matchLabels: {{ app: {name} }} }}
-  template:
-    metadata: {{ labels: {{ app: {name} }} }}
-    spec:
-      terminationGracePeriodSeconds: 0
-      topologySpreadConstraints:
-        - {{ maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {{ matchLabels: {{ app: {name} }} }} }}
-      containers:
-        - {{ name: c, image: {IMAGE}, imagePullPolicy: Never, args: [netexec, --http-port=8080, --udp-port=-1], ports: [{{ containerPort: 8080 }}] }}
----
-"
-    )
-}
-
 /// `mute` pods may send nothing; `open` admits every source, and `picky` only sources with a label
 /// that it selects.
 const MUTE_POLICIES: &str = "
@@ -232,7 +211,9 @@ pub(crate) fn source_without_egress() {
     apply(&format!(
         "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {MUTE} }}\n"
     ));
-    let world: String = ["mute", "open", "picky"].map(deployment).concat();
+    let world: String = ["mute", "open", "picky"]
+        .map(|name| deployment(MUTE, name))
+        .concat();
     apply(&(world + MUTE_POLICIES));
 
     for name in ["mute", "open", "picky"] {

@@ -50,6 +50,28 @@ fn serve(port: u16) -> String {
     )
 }
 
+/// A Deployment of two pods on different nodes, labelled `app: NAME`, that serve HTTP on 8080.
+pub(crate) fn deployment(namespace: &str, name: &str) -> String {
+    format!(
+        "apiVersion: apps/v1
+kind: Deployment
+metadata: {{ name: {name}, namespace: {namespace} }}
+spec:
+  replicas: 2
+  selector: {{ matchLabels: {{ app: {name} }} }}
+  template:
+    metadata: {{ labels: {{ app: {name} }} }}
+    spec:
+      terminationGracePeriodSeconds: 0
+      topologySpreadConstraints:
+        - {{ maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {{ matchLabels: {{ app: {name} }} }} }}
+      containers:
+        - {{ name: c, image: {IMAGE}, imagePullPolicy: Never, args: [netexec, --http-port=8080, --udp-port=-1], ports: [{{ containerPort: 8080 }}] }}
+---
+"
+    )
+}
+
 /// The manifests, under these namespaces, with an image that is there and pods on both nodes.
 fn manifests() -> String {
     let mut all = String::new();

@@ -67,16 +67,9 @@ fn job(
 ) -> Job {
     let base = Arc::clone(base);
     Job::new(format!("{} / {what}", base.case.name), async move || {
-        let ran = match run(&base.case, how, act).await {
-            Ok(ran) => ran,
-            Err(error) => return Done::failed(error),
-        };
-        let failures =
-            ran.differing(|index| expect(&base, index).filter(|_| base.was_proven(index)));
-        Done {
-            failures,
-            exercised: Exercised::by(&ran),
-        }
+        Done::of(run(&base.case, how, act).await, |ran| {
+            ran.differing(|index| expect(&base, index).filter(|_| base.was_proven(index)))
+        })
     })
 }
 

@@ -1,12 +1,12 @@
 //! Connections that were open before a policy was applied: the lab lets them pass, as most plugins
 //! do, unless the nodes forget them.
 
-use crate::coverage::Exercised;
 use crate::runner::{Evaluation, Hand, How, Wanted, run};
 use crate::scene::Scene;
+use crate::scenes::listener;
 use crate::{Done, Job};
 use std::time::Duration;
-use watertight::backend::lab::{self, Deny, Listener};
+use watertight::backend::lab::{self, Deny};
 use watertight::inventory::{NetworkPolicy, Policy, RuleOrigins};
 use watertight::verdict::Reason;
 use watertight::wire::Transport::Tcp;
@@ -73,8 +73,12 @@ pub(crate) fn all() -> Vec<Job> {
             world(),
             async |hand| {
                 quarantine(&hand).await?;
-                hand.sabotage.stop_listener(api(), Some((Tcp, 80))).await?;
-                hand.sabotage.start_listener(api(), Some((Tcp, 80))).await
+                hand.sabotage
+                    .stop_listener(listener("api"), Some((Tcp, 80)))
+                    .await?;
+                hand.sabotage
+                    .start_listener(listener("api"), Some((Tcp, 80)))
+                    .await
             },
         ),
         scene(
@@ -106,20 +110,17 @@ pub(crate) fn all() -> Vec<Job> {
             world(),
             async |hand| {
                 let port = (Tcp, 80);
-                hand.sabotage.behave(api(), port, Behaviour::HangUp).await?;
+                hand.sabotage
+                    .behave(listener("api"), port, Behaviour::HangUp)
+                    .await?;
                 tokio::time::sleep(Duration::from_millis(2_500)).await;
-                hand.sabotage.behave(api(), port, Behaviour::Answer).await?;
+                hand.sabotage
+                    .behave(listener("api"), port, Behaviour::Answer)
+                    .await?;
                 quarantine(&hand).await
             },
         ),
     ]
-}
-
-fn api() -> Listener {
-    Listener::Pod {
-        namespace: "s".into(),
-        name: "api".into(),
-    }
 }
 
 /// Applies the policy, and makes the nodes forget the connections.
@@ -185,13 +186,7 @@ fn world() -> Scene {
         ("near", "node-1"),
         ("api", "node-2"),
     ] {
-        scene.pod(
-            &format!("s/{pod}"),
-            &format!("app: {pod}"),
-            "80",
-            &format!(", nodeName: {node}"),
-            "",
-        );
+        scene.app(pod, "80", node);
     }
     scene
 }
@@ -222,12 +217,8 @@ fn scene(
     Job::new(format!("established / {name}"), async move || {
         let folder = format!("established-{}", name.replace(' ', "-"));
         let case: Evaluation = world.case(&folder).denying(deny);
-        match run(&case, How::DURING, act).await {
-            Ok(ran) => Done {
-                failures: ran.differing(|index| (index == 0).then(|| wanted.clone())),
-                exercised: Exercised::by(&ran),
-            },
-            Err(error) => Done::failed(error),
-        }
+        Done::of(run(&case, How::DURING, act).await, |ran| {
+            ran.differing(|index| (index == 0).then(|| wanted.clone()))
+        })
     })
 }

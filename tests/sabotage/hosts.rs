@@ -1,6 +1,5 @@
 //! Hosts outside: with given addresses that policies admit or not, and without any.
 
-use crate::coverage::Exercised;
 use crate::runner::{Evaluation, How, Ran, Wanted, run};
 use crate::scene::Scene;
 use crate::{Done, Job};
@@ -81,13 +80,9 @@ impl Hosts {
                 hand.sabotage.leak(leaks.collect()).await
             };
 
-            match run(&self.case(), How::BEFORE, act).await {
-                Ok(ran) => Done {
-                    failures: self.failures(&ran),
-                    exercised: Exercised::by(&ran),
-                },
-                Err(error) => Done::failed(error),
-            }
+            Done::of(run(&self.case(), How::BEFORE, act).await, |ran| {
+                self.failures(ran)
+            })
         })
     }
 

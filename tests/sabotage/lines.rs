@@ -1,9 +1,9 @@
 //! Suites that speak of more than they seem to: of what does not exist, of ports that nothing
 //! declares, of pods that policies tell apart. Each passed once without having been tested.
 
-use crate::coverage::Exercised;
 use crate::runner::{Evaluation, Hand, How, Ran, Wanted, run};
 use crate::scene::Scene;
+use crate::scenes::unproven;
 use crate::{Done, Job};
 use std::net::TcpListener;
 use watertight::backend::lab;
@@ -30,13 +30,9 @@ impl Story {
 
     fn job_with(self, act: impl AsyncFn(Hand) -> Result<(), lab::Error> + Send + 'static) -> Job {
         Job::new(format!("lines / {}", self.name), async move || {
-            match run(&self.case(), How::BEFORE, act).await {
-                Ok(ran) => Done {
-                    failures: self.failures(&ran),
-                    exercised: Exercised::by(&ran),
-                },
-                Err(error) => Done::failed(error),
-            }
+            Done::of(run(&self.case(), How::BEFORE, act).await, |ran| {
+                self.failures(ran)
+            })
         })
     }
 
@@ -74,22 +70,6 @@ impl Story {
     }
 }
 
-fn unproven(reason: Reason) -> Wanted {
-    Wanted::Unproven(vec![reason])
-}
-
-/// A pod of namespace `s` with a label `app`.
-fn pod(scene: &mut Scene, name: &str, ports: &str, node: &str) {
-    let full = format!("s/{name}");
-    scene.pod(
-        &full,
-        &format!("app: {name}"),
-        ports,
-        &format!(", nodeName: {node}"),
-        "",
-    );
-}
-
 fn service(scene: &mut Scene, name: &str, app: &str) {
     scene.object(&format!(
         "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: s}}, spec: {{selector: {{app: {app}}}, ports: [{{port: 80}}]}}}}"
@@ -99,8 +79,8 @@ fn service(scene: &mut Scene, name: &str, app: &str) {
 /// `web` and `db`; only `web` is kept from the database and from everything else.
 fn web_and_db(scene: &mut Scene) {
     scene.namespace("s", "team: s");
-    pod(scene, "web", "80", "node-1");
-    pod(scene, "db", "80", "node-2");
+    scene.app("web", "80", "node-1");
+    scene.app("db", "80", "node-2");
     scene.policy(
         "s/web",
         "podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress, Egress]",
@@ -109,32 +89,31 @@ fn web_and_db(scene: &mut Scene) {
 
 /// `api` admits `web` by a rule without ports; `web` admits no one.
 fn rule_without_ports(scene: &mut Scene) {
-    scene.namespace("s", "team: s");
-    pod(scene, "web", "80", "node-1");
-    pod(scene, "api", "80", "node-2");
-    scene.policy("s/closed", "podSelector: {}, policyTypes: [Ingress]");
-    scene.policy(
-        "s/api",
-        "podSelector: {matchLabels: {app: api}}, ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]",
-    );
+    rule_with(scene, "");
 }
 
 /// The same, with the rule's port written.
 fn rule_with_port(scene: &mut Scene) {
+    rule_with(scene, ", ports: [{port: 80}]");
+}
+
+fn rule_with(scene: &mut Scene, ports: &str) {
     scene.namespace("s", "team: s");
-    pod(scene, "web", "80", "node-1");
-    pod(scene, "api", "80", "node-2");
+    scene.app("web", "80", "node-1");
+    scene.app("api", "80", "node-2");
     scene.policy("s/closed", "podSelector: {}, policyTypes: [Ingress]");
     scene.policy(
         "s/api",
-        "podSelector: {matchLabels: {app: api}}, ingress: [{from: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: 80}]}]",
+        &format!(
+            "podSelector: {{matchLabels: {{app: api}}}}, ingress: [{{from: [{{podSelector: {{matchLabels: {{app: web}}}}}}]{ports}}}]"
+        ),
     );
 }
 
 /// A database of two generations, of which the newer one does not name its port.
 fn two_generations(scene: &mut Scene, isolated: &str) {
     scene.namespace("s", "team: s");
-    pod(scene, "web", "80", "node-1");
+    scene.app("web", "80", "node-1");
     for (name, ports, node) in [
         ("db-old", "pg=5432", "node-1"),
         ("db-new", "5432", "node-2"),
@@ -160,7 +139,7 @@ fn stateful_set(scene: &mut Scene, admitted: &str) {
     scene.object(
         "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: web, namespace: s}, spec: {serviceName: web, replicas: 4, selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: c, ports: [{containerPort: 80}]}]}}}}",
     );
-    pod(scene, "db", "5432", "node-2");
+    scene.app("db", "5432", "node-2");
     scene.policy(
         "s/db",
         &format!(
@@ -274,7 +253,7 @@ fn what_does_not_exist() -> Vec<Job> {
             name: "an endpoint without a known port below everythingElse",
             world: |scene| {
                 web_and_db(scene);
-                pod(scene, "worker", "", "node-1");
+                scene.app("worker", "", "node-1");
             },
             spec: "  endpoints:
     web: { namespace: s, workload: Pod/web }

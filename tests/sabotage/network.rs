@@ -4,13 +4,13 @@
 //! What nodes can do must not be taken for what pods can do: a pod's packets have another source
 //! address, another way back, and are forwarded by their own node.
 
-use crate::coverage::Exercised;
 use crate::runner::{Evaluation, Hand, How, Wanted, When, run};
 use crate::scene::Scene;
+use crate::scenes::listener;
 use crate::{Done, Job};
 use std::net::IpAddr;
 use std::time::Duration;
-use watertight::backend::lab::{self, Listener, RouteHolder};
+use watertight::backend::lab::{self, RouteHolder};
 use watertight::verdict::Reason;
 use watertight::wire::Transport::Tcp;
 use watertight_probe::responder::control::Behaviour;
@@ -193,10 +193,7 @@ async fn lose_the_way_to_api(hand: Hand) -> Result<(), lab::Error> {
 }
 
 async fn stop_the_target_for_a_while(hand: Hand) -> Result<(), lab::Error> {
-    let listener = Listener::Pod {
-        namespace: "s".into(),
-        name: "api".into(),
-    };
+    let listener = listener("api");
     let port = Some((Tcp, 80));
     hand.sabotage.stop_listener(listener.clone(), port).await?;
     tokio::time::sleep(Duration::from_millis(1_600)).await;
@@ -204,12 +201,8 @@ async fn stop_the_target_for_a_while(hand: Hand) -> Result<(), lab::Error> {
 }
 
 async fn close_what_reaches_api(hand: Hand) -> Result<(), lab::Error> {
-    let listener = Listener::Pod {
-        namespace: "s".into(),
-        name: "api".into(),
-    };
     hand.sabotage
-        .behave(listener, (Tcp, 80), Behaviour::HangUp)
+        .behave(listener("api"), (Tcp, 80), Behaviour::HangUp)
         .await
 }
 
@@ -224,13 +217,7 @@ fn without_policies() -> Scene {
         ("api", "node-2"),
         ("far", "node-2"),
     ] {
-        scene.pod(
-            &format!("s/{pod}"),
-            &format!("app: {pod}"),
-            "80",
-            &format!(", nodeName: {node}"),
-            "",
-        );
+        scene.app(pod, "80", node);
     }
     scene
 }
@@ -272,12 +259,8 @@ fn scene(
     let wanted: Vec<Wanted> = lines.iter().map(|(_, wanted)| wanted.clone()).collect();
     Job::new(format!("network / {name}"), async move || {
         let case: Evaluation = world.case(&format!("network-{}", folder(name)));
-        match run(&case, how, act).await {
-            Ok(ran) => Done {
-                failures: ran.differing(|index| wanted.get(index).cloned()),
-                exercised: Exercised::by(&ran),
-            },
-            Err(error) => Done::failed(error),
-        }
+        Done::of(run(&case, how, act).await, |ran| {
+            ran.differing(|index| wanted.get(index).cloned())
+        })
     })
 }

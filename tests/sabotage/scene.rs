@@ -37,6 +37,13 @@ impl Scene {
         ));
     }
 
+    /// Adds a pod of namespace `s` that has its name as its label `app`.
+    pub(crate) fn app(&mut self, name: &str, ports: &str, node: &str) {
+        let labels = format!("app: {name}");
+        let spec = format!(", nodeName: {node}");
+        self.pod(&format!("s/{name}"), &labels, ports, &spec, "");
+    }
+
     /// Adds a policy.
     pub(crate) fn policy(&mut self, full: &str, spec: &str) {
         let (namespace, name) = full.split_once('/').expect("namespace/name");

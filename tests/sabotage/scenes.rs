@@ -1,7 +1,6 @@
 //! What no folder shows: a small world, and one thing that goes wrong in it, each with the verdict
 //! that follows.
 
-use crate::coverage::Exercised;
 use crate::runner::{Evaluation, Hand, How, Ran, Wanted, When, run};
 use crate::scene::Scene;
 use crate::{Done, Job};
@@ -53,13 +52,7 @@ impl Play {
     ) -> Job {
         Job::new(format!("scene / {}", self.name), async move || {
             let case = self.case();
-            match run(&case, self.how, act).await {
-                Ok(ran) => Done {
-                    failures: self.failures(&ran),
-                    exercised: Exercised::by(&ran),
-                },
-                Err(error) => Done::failed(error),
-            }
+            Done::of(run(&case, self.how, act).await, |ran| self.failures(ran))
         })
     }
 
@@ -74,23 +67,11 @@ impl Play {
             ("locked", "node-1"),
             ("far", "node-2"),
         ] {
-            scene.pod(
-                &format!("s/{pod}"),
-                &format!("app: {pod}"),
-                "80",
-                &on(node),
-                "",
-            );
+            scene.app(pod, "80", node);
         }
 
         for pod in ["target", "closed"] {
-            scene.pod(
-                &format!("s/{pod}"),
-                &format!("app: {pod}"),
-                "80 81 82 83",
-                &on("node-2"),
-                "",
-            );
+            scene.app(pod, "80 81 82 83", "node-2");
         }
         let status = "phase: Running, conditions: [{type: Ready, status: \"False\"}]";
         scene.pod("s/unready", "app: unready", "80", &on("node-2"), status);

@@ -422,6 +422,7 @@ fn agent_flows(port: u16) -> Vec<wire::Flow> {
                 single: true,
                 accepted: None,
             },
+            small_segments: false,
         })
         .collect()
 }

@@ -32,6 +32,8 @@ mod flipped;
 mod hosts;
 #[path = "sabotage/lines.rs"]
 mod lines;
+#[path = "sabotage/losses.rs"]
+mod losses;
 #[path = "sabotage/network.rs"]
 mod network;
 #[path = "common/recorder.rs"]
@@ -164,6 +166,7 @@ fn main() -> ExitCode {
     let bases = std::mem::take(&mut *bases.lock().unwrap_or_else(PoisonError::into_inner));
     let jobs = scenes::all()
         .into_iter()
+        .chain(losses::all())
         .chain(network::all())
         .chain(hosts::all())
         .chain(lines::all())

@@ -210,6 +210,7 @@ mod tests {
                 single: false,
                 accepted: None,
             },
+            small_segments: false,
         }
     }
 

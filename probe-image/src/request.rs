@@ -11,6 +11,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
+/// Octets of a nonce: 16 bytes in hexadecimal, and the line's end.
+const NONCE_SIZE: usize = 33;
+
+/// Octets that a secret is taken to have, whose length the plan does not know: more than most
+/// tokens.
+const SECRET_SIZE: usize = 2_048;
+
 /// The most characters of a payload that [`Request`]'s words show.
 const SHOWN: usize = 32;
 
@@ -199,6 +206,25 @@ impl Request {
         }
     }
 
+    /// About how many octets an attempt sends once it is connected, those of TLS apart.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Connect { .. } | Self::KeptOpen | Self::Tls(_) => 0,
+            Self::Nonce => NONCE_SIZE,
+            Self::Payload { hex } => hex.len() / 2,
+            Self::Http(http) => {
+                let headers = http
+                    .headers
+                    .iter()
+                    .map(|(name, value)| name.len() + value.size());
+                let body = http.body.as_ref().map_or(0, RequestText::size);
+                let line = http.method.len() + http.path.len() + http.authority.len();
+                line + headers.sum::<usize>() + body
+            }
+            Self::Dns { name, .. } => name.len(),
+        }
+    }
+
     /// Whether it may be sent again and again: an HTTP method other than GET, HEAD and OPTIONS may
     /// change something (RFC 9110 section 9.2.1).
     pub fn may_be_repeated(&self) -> bool {
@@ -260,6 +286,16 @@ impl Request {
             | Self::Http(_)
             | Self::Dns { .. }
             | Self::KeptOpen => false,
+        }
+    }
+}
+
+impl RequestText {
+    /// Its octets; of a secret more than most have.
+    fn size(&self) -> usize {
+        match self {
+            Self::Plain(text) => text.len(),
+            Self::Secret { .. } => SECRET_SIZE,
         }
     }
 }

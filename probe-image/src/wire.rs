@@ -85,7 +85,15 @@ pub struct Flow {
     pub deadlines: Deadlines,
     /// Times of the attempts.
     pub pace: Pace,
+    /// Whether TCP segments are kept small in both directions ([`SMALL_SEGMENT`]), so that a path
+    /// that loses large packets is not mistaken for one that is denied.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub small_segments: bool,
 }
+
+/// Octets of data of a small TCP segment: what every IPv4 path carries without fragmentation (RFC
+/// 9293 section 3.7.1; IPv6 paths carry 1,220, RFC 8200 section 5).
+pub const SMALL_SEGMENT: u32 = 536;
 
 /// Destination of a flow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -44,7 +44,7 @@ pub use coverage::{Coverage, Touched};
 pub use draft::{DraftError, draft};
 pub use flow::{AnswerRule, Flow, Source, TargetKey, TargetKind, Waits};
 pub use parts::PlanParts;
-pub use path::{Path, PathEnd, SourceControls};
+pub use path::{Path, PathEnd, SMALL_REQUEST, SourceControls};
 pub use policy_delay::shows_identity_towards;
 pub use predict::explain_flows;
 pub use probe_plan::{

@@ -17,6 +17,10 @@ pub struct SourceControls {
     pub reached: Vec<FlowId>,
 }
 
+/// Octets of the largest request for which a handshake shows that the path is open: every IPv4 host
+/// takes a datagram of 576 octets (RFC 791 section 3.1), headers included.
+pub const SMALL_REQUEST: usize = 512;
+
 /// A path through the network that flows can share.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Path {

@@ -190,6 +190,7 @@ impl<'p> Pacing<'p> {
                 request_ms: millis(REQUEST_DEADLINE.max(flow.waits.request)),
             },
             pace: self.pace(id, flow, usage, nth as u32),
+            small_segments: usage.denied,
         }
     }
 
@@ -312,6 +313,8 @@ struct Usage {
     deadline_ms: u32,
     /// Whether it belongs to a check; else planning added it as a control.
     checked: bool,
+    /// Whether a check expects it to be denied, and none to be allowed.
+    denied: bool,
 }
 
 impl Usage {
@@ -319,6 +322,7 @@ impl Usage {
         start_ms: 0,
         settle_ms: 0,
         checked: false,
+        denied: false,
         deadline_ms: MIN_DEADLINE.as_millis() as u32,
     };
 
@@ -335,6 +339,7 @@ impl Usage {
                 settle_ms: settings.settle.as_millis() as u32,
                 deadline_ms,
                 checked: true,
+                denied: true,
             },
         }
     }
@@ -349,6 +354,7 @@ fn usages(plan: &Plan) -> BTreeMap<FlowId, Usage> {
             known.deadline_ms = known.deadline_ms.max(usage.deadline_ms);
             known.settle_ms = known.settle_ms.max(usage.settle_ms);
             known.start_ms = known.start_ms.max(usage.start_ms);
+            known.denied &= usage.denied;
         }
     }
     usages

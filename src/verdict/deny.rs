@@ -8,7 +8,8 @@
 //! 3. *The source was able to send*: a source control opened before and after
 //!    ([`Conditions::source_able`]).
 //! 4. *The path was open*: a path control got through from the source's node to the target's, all
-//!    through the same window ([`Conditions::path_open`]).
+//!    through the same window ([`Conditions::path_open`]); for silence to a large request, one that
+//!    carried as much ([`Load`]).
 //! 5. *Nothing relevant changed* while the flow was watched ([`nothing_changed`]).
 //!
 //! D1 requires 1, 2 and 5, each higher tier all five. Where several intervals of the target
@@ -22,7 +23,7 @@ use super::controls::Evaluation;
 use super::denied_success::{DeniedSuccess, judge_successes};
 use super::deny_proof::{DenyProof, PathProof, SourceProof, WeakerProof};
 use super::moment::Moment;
-use super::open_interval::OpenInterval;
+use super::open_interval::{Load, OpenInterval};
 use super::policy_delay::Watch;
 use super::reading::{Block, Reading};
 use super::reason::Reason;
@@ -34,7 +35,7 @@ use super::verdicts::{FlowVerdict, Unproven};
 use super::waits::{SILENCE_FACTOR, deadline};
 use super::window::Window;
 use crate::plan::{Check, ControlStrength, FlowId, PathEnd, Source};
-use crate::suite::RequiredTier;
+use crate::suite::{Mechanism, RequiredTier};
 use crate::wire::Stage;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -197,20 +198,26 @@ struct Conditions<'a> {
 /// The evidence for conditions 3 and 4.
 struct SourceAndPath {
     source: SourceIntervals,
+    /// What a path control must have carried, where the silence may be that of a path which loses
+    /// large packets.
+    load: Option<Load>,
     /// The path controls, or an end that no control reached.
     paths: Result<Vec<Vec<OpenInterval>>, PathEnd>,
 }
 
 impl SourceAndPath {
-    fn of(evaluation: Evaluation<'_>, id: FlowId, stage: Stage) -> Self {
+    fn of(evaluation: Evaluation<'_>, id: FlowId, blocked: &BlockedAttempts<'_>) -> Self {
+        let load = Load::of(&evaluation.plan.flow(id).to, blocked.stage)
+            .filter(|_| blocked.mechanisms.contains(Mechanism::Drop));
         Self {
             source: SourceIntervals::of(evaluation, id),
-            paths: match stage {
+            load,
+            paths: match blocked.stage {
                 // A name that did not resolve sent nothing to the target; the addresses that the
                 // controls got are checked in its place.
                 Stage::Resolve => Ok(Vec::new()),
                 Stage::Connect | Stage::FirstBytes | Stage::Tls | Stage::Request => {
-                    path_intervals(evaluation, id)
+                    path_intervals(evaluation, id, load)
                 }
             },
         }
@@ -234,7 +241,7 @@ impl<'a> Conditions<'a> {
     ) -> Self {
         let watch = Watch::of(evaluation, check, id);
         let is_d1 = check.settings.required_tier == RequiredTier::D1;
-        let source_and_path = (!is_d1).then(|| SourceAndPath::of(evaluation, id, blocked.stage));
+        let source_and_path = (!is_d1).then(|| SourceAndPath::of(evaluation, id, &blocked));
         Self {
             evaluation,
             check,
@@ -597,7 +604,15 @@ impl<'a> Conditions<'a> {
             || self.evaluation.plan.flow(self.id).target_kind.to_string(),
             ToString::to_string,
         );
-        let detail = format!("no control got from {from} to {to} in the same window");
+        let load = self
+            .source_and_path
+            .as_ref()
+            .and_then(|controls| controls.load);
+        let control = match load {
+            Some(load) => format!("no control with a request of {} octets", load.size),
+            None => "no control".to_owned(),
+        };
+        let detail = format!("{control} got from {from} to {to} in the same window");
         Condition::PathOpen.fails(self.id, Reason::PathNotVerified, detail)
     }
 

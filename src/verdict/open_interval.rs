@@ -3,8 +3,8 @@
 use super::control_interval::ControlInterval;
 use super::moment::Moment;
 use crate::model::Family;
-use crate::plan::{FlowId, Path, ProbeId};
-use crate::wire::Transport;
+use crate::plan::{FlowId, Path, ProbeId, SMALL_REQUEST, TargetKey};
+use crate::wire::{Stage, Transport};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
@@ -43,11 +43,44 @@ impl From<ControlInterval> for OpenInterval {
     }
 }
 
+/// What a path must have carried to count as open for a request that large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Load {
+    pub(super) transport: Transport,
+    /// Octets of the request, or more.
+    pub(super) size: usize,
+}
+
+impl Load {
+    /// What a path must have carried for the silence of a flow at a stage to say something: nothing
+    /// more than a handshake where its request is small, or was not sent by then.
+    pub(super) fn of(to: &TargetKey, stage: Stage) -> Option<Self> {
+        let size = to.request.size();
+        let was_sent = match stage {
+            Stage::FirstBytes | Stage::Request => true,
+            Stage::Resolve | Stage::Connect | Stage::Tls => false,
+        };
+        (was_sent && size > SMALL_REQUEST).then_some(Self {
+            transport: to.transport,
+            size,
+        })
+    }
+
+    /// Whether a flow that opened carried as much.
+    pub(super) fn is_carried_by(self, to: &TargetKey) -> bool {
+        to.transport == self.transport && to.request.size() >= self.size
+    }
+}
+
 /// What the longest intervals are kept by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum IntervalsOf {
-    /// Flows on a path; only those of pods, or of any source.
-    Path { path: Path, of_pods: bool },
+    /// Flows on a path; only those of pods, or of any source; those of at least a size, or all.
+    Path {
+        path: Path,
+        of_pods: bool,
+        load: Option<Load>,
+    },
     /// Source controls of a probe; with its node's flows to it, or without.
     Source {
         probe: ProbeId,

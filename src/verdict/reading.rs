@@ -93,6 +93,11 @@ impl Mechanisms {
         Self(self.0 | other.0)
     }
 
+    /// Whether the set holds this mechanism.
+    pub(super) fn contains(self, mechanism: Mechanism) -> bool {
+        self.0 & (1 << mechanism as u8) != 0
+    }
+
     /// Whether the set holds this mechanism and no other.
     pub fn is_only(self, mechanism: Mechanism) -> bool {
         self.0 == 1 << mechanism as u8
@@ -103,7 +108,7 @@ impl std::fmt::Display for Mechanisms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let named = Mechanism::ALL
             .iter()
-            .filter(|mechanism| self.0 & (1 << **mechanism as u8) != 0)
+            .filter(|mechanism| self.contains(**mechanism))
             .map(|mechanism| mechanism.name());
         let other = (self.0 & Self::OTHER != 0).then_some("another");
         f.write_str(&named.chain(other).collect::<Vec<_>>().join(" and "))

@@ -5,7 +5,7 @@ use super::control_interval::open_intervals;
 use super::controls::Evaluation;
 use super::deny_proof::SourceProof;
 use super::moment::Moment;
-use super::open_interval::{IntervalsOf, OpenInterval};
+use super::open_interval::{IntervalsOf, Load, OpenInterval};
 use super::window::Window;
 use crate::plan::{FlowId, Path, PathEnd, SourceControls};
 
@@ -85,23 +85,29 @@ fn source_intervals(
 /// through, of which there is one at least. One success at the start of the window would say nothing
 /// of a path that was cut after it.
 ///
+/// `load` is what the controls must have carried, if a handshake does not do.
+///
 /// # Errors
 /// An end that no control reached.
 pub(super) fn path_intervals(
     evaluation: Evaluation<'_>,
     id: FlowId,
+    load: Option<Load>,
 ) -> Result<Vec<Vec<OpenInterval>>, PathEnd> {
     let paths = evaluation.paths(id).into_iter();
     paths
         .map(|path| {
             let of_pods = evaluation.plan.requires_path_of_pod(id, &path);
+            // How a Service's address is translated does not depend on the size of a packet.
+            let load = load.filter(|_| path.to != PathEnd::Services);
             let of = IntervalsOf::Path {
                 path: path.clone(),
                 of_pods,
+                load,
             };
             let longest = evaluation
                 .open_intervals
-                .longest(of, id, || intervals_on(evaluation, &path, of_pods));
+                .longest(of, id, || intervals_on(evaluation, &path, of_pods, load));
             if longest.is_empty() {
                 Err(path.to)
             } else {
@@ -112,11 +118,19 @@ pub(super) fn path_intervals(
 }
 
 /// The intervals in which flows on a path got through.
-fn intervals_on(evaluation: Evaluation<'_>, path: &Path, of_pods: bool) -> Vec<OpenInterval> {
+fn intervals_on(
+    evaluation: Evaluation<'_>,
+    path: &Path,
+    of_pods: bool,
+    load: Option<Load>,
+) -> Vec<OpenInterval> {
     evaluation
         .flows_on(path)
         .iter()
-        .filter(|flow| !evaluation.plan.flow(**flow).to.request.is_kept_open())
+        .filter(|flow| {
+            let to = &evaluation.plan.flow(**flow).to;
+            !to.request.is_kept_open() && load.is_none_or(|load| load.is_carried_by(to))
+        })
         .filter(|flow| !of_pods || evaluation.source(**flow).is_on_pod_network())
         .flat_map(|flow| open_intervals(evaluation, *flow))
         .map(OpenInterval::from)

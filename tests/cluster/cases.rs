@@ -1,7 +1,7 @@
 //! Verdicts of the shop in a cluster, as it is and broken in each way that a cluster can be broken.
 
 use super::run::{Said, TRIES, clean, running_probes, shop, started};
-use super::world::{apply, control, kubectl, put, until};
+use super::world::{apply, control, kubectl, put, until, until_gone};
 use super::{
     account, changes, closed, established, hung, killed, ours as annotated, outages, predicted,
     refused, secrets, sweeps, untouched, within,
@@ -265,11 +265,7 @@ fn as_it_is() {
     }
 
     assert_eq!(state(), before, "the workloads are as they were");
-    until(
-        "nothing of the run is left",
-        Duration::from_secs(20),
-        || ours().is_empty(),
-    );
+    until_gone("what the run made", Duration::from_secs(20), ours);
 }
 
 fn only_tiers() -> Said {
@@ -460,11 +456,7 @@ fn killed_run() {
         said.contains("removed Job") && said.contains("removed Pod"),
         "{said}"
     );
-    until(
-        "nothing of the run is left",
-        Duration::from_secs(30),
-        || ours().is_empty(),
-    );
+    until_gone("what the run made", Duration::from_secs(30), ours);
 }
 
 /// The cluster has no name server while this exists.
@@ -559,11 +551,7 @@ fn interrupted() {
         "{:?}",
         begun.elapsed()
     );
-    until(
-        "nothing of the run is left",
-        Duration::from_secs(20),
-        || ours().is_empty(),
-    );
+    until_gone("what the run made", Duration::from_secs(20), ours);
 }
 
 /// Components of this cluster stand still while this exists.

@@ -3,7 +3,7 @@
 
 use super::cases::{TIERS, ours};
 use super::run::{Said, disturbed, running_probes};
-use super::world::{apply, deployment, kubectl, put, suite, until};
+use super::world::{apply, deployment, kubectl, put, suite, until_gone};
 use std::time::Duration;
 
 /// A run of some checks of the shop that is long enough for something to happen in the middle of
@@ -132,11 +132,7 @@ pub(crate) fn probe_evicted() {
         "{}",
         said.text
     );
-    until(
-        "nothing of the run is left",
-        Duration::from_secs(20),
-        || ours().is_empty(),
-    );
+    until_gone("what the run made", Duration::from_secs(20), ours);
 }
 
 /// Neither end is there any more.
@@ -156,11 +152,7 @@ pub(crate) fn namespaces_deleted() {
             );
         }
         assert!(matches!(said.code, 3 | 4), "{}", said.text);
-        until(
-            "nothing of the run is left",
-            Duration::from_secs(20),
-            || ours().is_empty(),
-        );
+        until_gone("what the run made", Duration::from_secs(20), ours);
     }
 }
 

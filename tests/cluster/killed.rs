@@ -1,9 +1,9 @@
 //! Runners that are killed: their reports say nothing wrong, and what they made is gone after its
 //! deadline.
 
-use super::cases::made;
+use super::cases::{made, ours};
 use super::run::started_with;
-use super::world::{IMAGE, apply, kubectl, until};
+use super::world::{IMAGE, apply, kubectl, until_gone};
 use serde_json::Value;
 use std::sync::OnceLock;
 use std::thread::sleep;
@@ -121,6 +121,11 @@ fn kill() -> Instant {
     }
 
     assert!(!left().is_empty(), "the killed runs have made something");
+    let elsewhere = ours();
+    assert!(
+        elsewhere.is_empty(),
+        "made in namespaces that the suite sends nothing from: {elsewhere:#?}"
+    );
     Instant::now()
 }
 
@@ -132,9 +137,9 @@ pub(crate) fn tells_nothing_wrong() {
 pub(crate) fn is_gone_after_the_deadline() {
     let killed = *KILLED.get_or_init(kill);
     let most = (killed + DEADLINE).saturating_duration_since(Instant::now());
-    until(
-        "nothing of the killed runs is left",
+    until_gone(
+        "what the killed runs made",
         most.max(Duration::from_secs(5)),
-        || left().is_empty(),
+        left,
     );
 }

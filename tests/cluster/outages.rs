@@ -3,7 +3,7 @@
 
 use super::cases::{Stopped, TIERS, ours};
 use super::run::{Said, TRIES, disturbed};
-use super::world::{put, suite, until};
+use super::world::{put, suite, until_gone};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -42,11 +42,7 @@ fn proven_as_ever(said: &Said) {
 }
 
 fn nothing_left() {
-    until(
-        "nothing of the run is left",
-        Duration::from_secs(60),
-        || ours().is_empty(),
-    );
+    until_gone("what the run made", Duration::from_secs(60), ours);
 }
 
 /// Watches and logs are taken up again, and everything is removed at the end.

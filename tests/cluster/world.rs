@@ -127,6 +127,23 @@ pub(crate) fn try_kubectl(arguments: &[&str], input: &str) -> (bool, String) {
     (output.status.success(), said.concat())
 }
 
+/// Waits until something is gone.
+pub(crate) fn until_gone(what: &str, most: Duration, left: impl Fn() -> Vec<String>) {
+    let deadline = Instant::now() + most;
+    loop {
+        let left = left();
+        if left.is_empty() {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{what} is still there after {} s: {left:#?}",
+            most.as_secs()
+        );
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
 /// A kubectl that goes on.
 pub(crate) fn kubectl_child(arguments: &[&str]) -> Child {
     let program = std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".into());

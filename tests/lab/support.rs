@@ -359,6 +359,7 @@ fn wire_flow(transport: wire::Transport, to: SocketAddr, attempts: Option<u32>) 
             single: false,
             accepted: None,
         },
+        small_segments: false,
     }
 }
 

@@ -779,3 +779,78 @@ fn established_line_where_a_firewall_may_answer_is_unprovable() {
         plan.checks()[0].provability
     );
 }
+
+/// No pod of `kube-system` becomes a source, though the policies admit it to everything and nothing
+/// else can show the path.
+#[test]
+fn controls_make_no_probes_in_namespaces_without_a_source() {
+    let pod = |namespace: &str, name: &str, node: &str| {
+        format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: {namespace}, labels: {{app: {name}}}}}, spec: {{nodeName: {node}, containers: [{{name: c, image: c, ports: [{{containerPort: 80}}]}}]}}}}\n"
+        )
+    };
+    let closed = "---\n{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: all, namespace: n}, spec: {podSelector: {}, policyTypes: [Ingress, Egress]}}\n";
+    let text = [
+        pod("n", "a", "node-1"),
+        pod("kube-system", "agent", "node-1"),
+        pod("m", "t", "node-2"),
+        closed.to_owned(),
+    ]
+    .concat();
+    let plan = in_cluster(
+        worlds::world(text, &[]).inventory(),
+        &["n/Pod/a -> m/Pod/t:80 denied"],
+    );
+
+    let foreign = plan
+        .probes()
+        .iter()
+        .find(|source| matches!(source, Source::Pod { namespace, .. } if namespace != "n"));
+    assert_eq!(foreign, None);
+    let denied = plan.checks()[0].flows[0];
+    let weaker = plan.weaker_controls(denied).expect("weaker controls");
+    let (_, reason) = weaker.target.as_ref().expect("a weaker target control");
+    assert_eq!(
+        reason,
+        "the policies admit no other pod of n to m/t on node-2"
+    );
+}
+
+#[test]
+fn segments_of_denied_flows_are_kept_small_and_large_requests_have_as_large_a_control() {
+    let plan = in_lab(&[
+        &format!(
+            "{{check: 'n/Pod/a -> n/Pod/d:80 denied', send: '{}'}}",
+            "x".repeat(600)
+        ),
+        "n/Pod/a -> n/Pod/b:80 allowed",
+    ]);
+    let [denied, allowed] = [0, 1].map(|check: usize| plan.checks()[check].flows[0]);
+    let schedule = Schedule {
+        run: "r".into(),
+        seed: 0,
+        trust: Vec::new(),
+        heartbeat: Duration::from_millis(500),
+    };
+    let wire_flows: Vec<_> = probe_plans(&plan, &schedule, 0..plan.probes().len())
+        .into_iter()
+        .flat_map(|probe| probe.flows)
+        .collect();
+    let is_small = |id: FlowId| {
+        let flow = wire_flows.iter().find(|flow| flow.id == id.0);
+        flow.expect("a flow of a probe").small_segments
+    };
+    assert_eq!((is_small(denied), is_small(allowed)), (true, false));
+
+    let path = Path {
+        from: Some("node-1".into()),
+        to: PathEnd::Pods("node-2".into()),
+        family: plan.flow(denied).family(),
+    };
+    let as_large = plan.path_controls()[&path].iter().find(|control| {
+        let control = plan.flow(**control);
+        let is_free = matches!(plan.source(control.probe), Source::ReferencePod { .. });
+        is_free && control.to.request.size() >= 600
+    });
+    assert!(as_large.is_some(), "{:#?}", plan.path_controls());
+}

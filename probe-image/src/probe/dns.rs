@@ -7,6 +7,7 @@
 //!
 //! No EDNS and no DNSSEC: one question, as the simplest stub resolver asks it.
 
+use super::socket::Segments;
 use super::{Cancel, OpenConnection, Trace, tcp, udp};
 use crate::text::{extent, printable};
 use crate::wire::{DnsFacts, FaultReason, Stage, StopCause, Transport};
@@ -144,12 +145,14 @@ fn garbled(what: String) -> Cancel {
 /// Makes the DNS request of a flow; passes [`Stage::Request`] if there is a record of the type
 /// asked for.
 ///
-/// `limits` are the times for the connection (UDP: for the answer) and for the exchange over TCP.
+/// `limits` are the times for the connection (UDP: for the answer) and for the exchange over TCP,
+/// `segments` is for TCP.
 pub(crate) async fn request(
     peer: SocketAddr,
     transport: Transport,
     question: &Question,
     limits: (Duration, Duration),
+    segments: Segments,
     trace: &mut Trace,
     open: &mut Option<OpenConnection>,
 ) -> Result<(), Cancel> {
@@ -158,7 +161,7 @@ pub(crate) async fn request(
     let answer = match transport {
         Transport::Udp => ask_udp(peer, question, connect, trace).await,
         Transport::Tcp => {
-            let mut stream = tcp::connect(peer, connect, trace).await?;
+            let mut stream = tcp::connect(peer, connect, segments, trace).await?;
             let deadline = Instant::now() + exchange;
             let answer = ask_tcp(&mut stream, question, deadline, trace).await;
             *open = Some(OpenConnection::Tcp(stream));

@@ -3,6 +3,7 @@
 use super::dns::{self, Question};
 use super::kept_open::KeptOpen;
 use super::resolve::{candidates, parse_resolv_conf, resolve};
+use super::socket::Segments;
 use super::tls::{self, Trust};
 use super::truncate::truncate;
 use super::{Cancel, OpenConnection, Trace, http, tcp, udp};
@@ -83,6 +84,7 @@ pub(crate) struct TcpFlow<'a> {
     pub(super) connect: Duration,
     /// Time for question and answer.
     pub(super) request: Duration,
+    pub(super) segments: Segments,
     pub(super) question: TcpQuestion<'a>,
 }
 
@@ -105,6 +107,7 @@ pub(crate) struct Prepared {
     port: u16,
     transport: Transport,
     deadlines: Deadlines,
+    segments: Segments,
     request: PreparedRequest,
 }
 
@@ -206,6 +209,11 @@ impl Prepared {
             port: flow.port,
             transport: flow.transport,
             deadlines: flow.deadlines,
+            segments: if flow.small_segments {
+                Segments::Small
+            } else {
+                Segments::Usual
+            },
             request,
         })
     }
@@ -252,6 +260,7 @@ impl Prepared {
             peer: SocketAddr::new(*address, self.port),
             connect: millis(self.deadlines.connect_ms),
             request: millis(self.deadlines.request_ms),
+            segments: self.segments,
             question,
         })
     }
@@ -305,7 +314,16 @@ impl Prepared {
         match (self.transport, &self.request) {
             (transport, PreparedRequest::Dns(question)) => {
                 let limits = (connect, request);
-                return dns::request(peer, transport, question, limits, trace, open).await;
+                return dns::request(
+                    peer,
+                    transport,
+                    question,
+                    limits,
+                    self.segments,
+                    trace,
+                    open,
+                )
+                .await;
             }
             (Transport::Udp, PreparedRequest::Payload(payload)) => {
                 udp::exchange(peer, payload, connect, trace).await?;
@@ -315,7 +333,7 @@ impl Prepared {
             (Transport::Tcp, _) => {}
         }
 
-        let mut stream = tcp::connect(peer, connect, trace).await?;
+        let mut stream = tcp::connect(peer, connect, self.segments, trace).await?;
         if let PreparedRequest::KeptOpen(kept) = &self.request {
             trace.check_not_reset(Stage::FirstBytes)?;
             return kept.keep(stream);

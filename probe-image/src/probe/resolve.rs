@@ -10,6 +10,7 @@
 //! `/etc/hosts` is not read: policies do not know the names in it.
 
 use super::dns::{Question, ask_tcp, ask_udp, facts, rcode};
+use super::socket::Segments;
 use super::{Cancel, Trace, tcp};
 use crate::wire::{FaultReason, Resolver, Stage, StopCause};
 use hickory_proto::op::{Message, ResponseCode};
@@ -224,7 +225,7 @@ async fn ask(
     }
 
     let remaining = deadline.saturating_duration_since(Instant::now());
-    let mut stream = tcp::connect(server, remaining, &mut trace).await?;
+    let mut stream = tcp::connect(server, remaining, Segments::Usual, &mut trace).await?;
     ask_tcp(&mut stream, question, deadline, &mut trace).await
 }
 

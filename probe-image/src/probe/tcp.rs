@@ -1,11 +1,11 @@
 //! TCP: the handshake, what the peer does unasked after it, and one exchange of bytes.
 
-use super::socket::{cancel_on_socket_error, new_socket, registration_failed};
+use super::socket::{Segments, cancel_on_socket_error, new_tcp_socket, registration_failed};
 use super::{Cancel, Trace, answer};
 use crate::text::extent;
 use crate::wire::{FaultReason, Linger, Stage, StopCause};
 use nix::libc;
-use socket2::{SockRef, Type};
+use socket2::SockRef;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -27,12 +27,13 @@ pub(crate) const MAX_DRAIN: usize = 64 * 1024;
 pub(crate) async fn connect(
     peer: SocketAddr,
     limit: Duration,
+    segments: Segments,
     trace: &mut Trace,
 ) -> Result<TcpStream, Cancel> {
     const STAGE: Stage = Stage::Connect;
     let started = Instant::now();
     let deadline = started + limit;
-    let socket = new_socket(&peer, Type::STREAM, STAGE)?;
+    let socket = new_tcp_socket(&peer, segments)?;
     if let Err(error) = socket.connect(&peer.into())
         && error.raw_os_error() != Some(libc::EINPROGRESS)
     {

@@ -6,7 +6,7 @@
 //! by the functions of [`super::tcp`].
 
 use super::prepare::{Outcome, TcpFlow, TcpQuestion, outcome_of};
-use super::socket::{cancel_on_socket_error, new_socket};
+use super::socket::{Segments, cancel_on_socket_error, new_tcp_socket};
 use super::tcp::{
     DRAIN_TIMEOUT, MAX_ANSWER, MAX_DRAIN, Reply, is_complete_answer, is_established, record_answer,
     record_linger,
@@ -15,7 +15,7 @@ use super::{Cancel, Trace, answer};
 use crate::wire::{Linger, Stage, StopCause};
 use nix::libc;
 use nix::sys::socket::{MsgFlags, recv};
-use socket2::{Socket, Type};
+use socket2::Socket;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -70,7 +70,7 @@ impl TcpAttempt {
     pub(crate) fn begin(flow: &TcpFlow<'_>) -> Result<Self, Outcome> {
         let started = Instant::now();
         let trace = Trace::new();
-        match connecting_socket(flow.peer) {
+        match connecting_socket(flow.peer, flow.segments) {
             Ok(socket) => Ok(Self {
                 socket,
                 started,
@@ -321,8 +321,8 @@ impl Exchange {
 }
 
 /// A non-blocking socket that is connecting to `peer`.
-fn connecting_socket(peer: SocketAddr) -> Result<Socket, Cancel> {
-    let socket = new_socket(&peer, Type::STREAM, Stage::Connect)?;
+fn connecting_socket(peer: SocketAddr, segments: Segments) -> Result<Socket, Cancel> {
+    let socket = new_tcp_socket(&peer, segments)?;
     match socket.connect(&peer.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => {
             Err(cancel_on_socket_error(&socket, Stage::Connect, &error))

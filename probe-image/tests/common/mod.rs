@@ -62,6 +62,7 @@ pub(crate) fn flow(id: u32, port: u16, request: Request) -> Flow {
             single: false,
             accepted: None,
         },
+        small_segments: false,
     }
 }
 

@@ -107,6 +107,7 @@ mod tests {
                 single: false,
                 accepted: None,
             },
+            small_segments: false,
         }
     }
 

@@ -58,6 +58,7 @@ fn plan(run: &str, names: &[String], server: IpAddr) -> wire::Plan {
             single: true,
             accepted: None,
         },
+        small_segments: false,
     });
 
     wire::Plan {

@@ -4,6 +4,7 @@ use super::authority::Certificates;
 use super::error::Error;
 use super::flow_counters::{self, Counted, FlowCounters};
 use super::leak::Leak;
+use super::loss::{self, Loss};
 use super::netns::Netns;
 use super::network::{self, Cuts, Wired};
 use super::responder::{self, Responder};
@@ -255,6 +256,21 @@ impl Running {
         let replaces = self.tables.cuts.as_deref();
         table_builder::switch(&location, &table, replaces, |_, _| Ok(()))?;
         self.tables.cuts = Some(name);
+        Ok(())
+    }
+
+    /// Makes a node lose packets from now on, besides those that it loses already.
+    ///
+    /// # Errors
+    /// Rules that the kernel refused.
+    pub(super) fn load_loss(&mut self, node: usize, loss: Loss) -> Result<(), Error> {
+        let table = loss::table(self.next_name("loss"), loss);
+        let location = Location {
+            netns: &self.wired.nodes[node],
+            node: &self.world.inventory.nodes[node].name,
+            rules: "losses",
+        };
+        table_builder::switch(&location, &table, None, |_, _| Ok(()))?;
         Ok(())
     }
 

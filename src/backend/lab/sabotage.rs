@@ -6,6 +6,7 @@
 
 use super::error::Error;
 use super::leak::Leak;
+use super::loss::Loss;
 use super::netns::Netns;
 use super::network::Cuts;
 use super::probes::Probes;
@@ -308,6 +309,17 @@ impl Sabotage {
             .with(move |running| {
                 network::stop_forwarding(&running.wired.nodes[running.node(&node)?])
             })
+            .await
+    }
+
+    /// Makes a node lose some of the packets that it forwards, for good.
+    ///
+    /// # Errors
+    /// An unknown node, or a request that the kernel refused.
+    pub async fn lose_packets(&self, node: &str, loss: Loss) -> Result<(), Error> {
+        let node = node.to_owned();
+        self.world
+            .with(move |running| running.load_loss(running.node(&node)?, loss))
             .await
     }
 

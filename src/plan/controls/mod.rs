@@ -16,7 +16,7 @@ use crate::inventory::{Inventory, Pod};
 use crate::model::{self, Family};
 use crate::suite::{Expected, Suite};
 use crate::wire::{Request, Stage, Transport};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -114,6 +114,21 @@ impl Controls<'_, '_> {
         Some(answer == Expected::Allowed)
     }
 
+    /// The namespaces of the sources so far, the only ones in which a run makes probes: it may have
+    /// no right to make pods in others, and an account that may make pods in `kube-system` owns the
+    /// cluster. `None` where probes take no rights.
+    fn namespaces_of_probes(&self) -> Option<BTreeSet<String>> {
+        if self.control_endpoints.reference_pods_pass {
+            return None;
+        }
+        let sources = self.builder.probes.iter();
+        let namespaces = sources.filter_map(|source| match source {
+            Source::Pod { namespace, .. } => Some(namespace.clone()),
+            Source::ReferencePod { .. } | Source::Node { .. } | Source::Runner => None,
+        });
+        Some(namespaces.collect())
+    }
+
     /// Adds a flow to the reference pod on a node, if there is one with an address of a family.
     fn reach_reference_pod(
         &mut self,
@@ -121,13 +136,23 @@ impl Controls<'_, '_> {
         node: &str,
         family: Family,
     ) -> Option<FlowId> {
-        let reference_pod = self.reference_pod_on(node)?;
-        let address = address_of(&reference_pod.addresses, family)?;
-        let to = nonce_to(address, reference_pod.port, Transport::Tcp);
+        let to = self.reference_pod_target(node, family, Transport::Tcp)?;
         let target_kind = TargetKind::ReferencePod {
             node: node.to_owned(),
         };
         Some(self.builder.flow(source, to, target_kind, Stage::Connect))
+    }
+
+    /// A nonce to the reference pod on a node, if there is one with an address of a family.
+    fn reference_pod_target(
+        &self,
+        node: &str,
+        family: Family,
+        transport: Transport,
+    ) -> Option<TargetKey> {
+        let reference_pod = self.reference_pod_on(node)?;
+        let address = address_of(&reference_pod.addresses, family)?;
+        Some(nonce_to(address, reference_pod.port, transport))
     }
 
     /// Adds a flow to what answers on a node.

@@ -3,9 +3,9 @@
 use super::{Controls, handshake_with_pod};
 use crate::inventory::Pod;
 use crate::model::Family;
-use crate::plan::{FlowId, PathEnd, Source, TargetKey, TargetKind};
+use crate::plan::{FlowId, PathEnd, SMALL_REQUEST, Source, TargetKey, TargetKind};
 use crate::policy::is_isolated_for_ingress;
-use crate::wire::{Stage, Transport};
+use crate::wire::{Request, Stage, Transport};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -45,6 +45,9 @@ impl Controls<'_, '_> {
         };
 
         for end in ends {
+            if let PathEnd::Pods(node) = &end {
+                self.carry_large_request(flow, node);
+            }
             match end {
                 // Within a node the node's own packets to the target stay on it, as the source's
                 // do.
@@ -60,6 +63,39 @@ impl Controls<'_, '_> {
                 // The target control of an outside target sends from the source's node.
                 PathEnd::Address(_) => {}
             }
+        }
+    }
+
+    /// Adds a flow that carries as much as a large request over its path: a path may lose large
+    /// packets alone. Between two nodes it is an exchange of two reference pods, within one the
+    /// reference pod's own copy.
+    fn carry_large_request(&mut self, flow: FlowId, node: &str) {
+        let original = self.flow(flow);
+        let (family, transport) = (original.family(), original.to.transport);
+        let size = original.to.request.size();
+        if size <= SMALL_REQUEST {
+            return;
+        }
+        let source = self.source_of(flow);
+        let Some(from) = source.node().and_then(|node| self.reference_pod_on(node)) else {
+            return;
+        };
+        let from = Source::ReferencePod {
+            node: from.node.clone(),
+        };
+        if source.node() == Some(node) {
+            if self.control_endpoints.reference_pods_pass {
+                self.copy_from(&from, flow);
+            }
+            return;
+        }
+        if let Some(mut to) = self.reference_pod_target(node, family, transport) {
+            to.request = payload_of(size);
+            let target_kind = TargetKind::ReferencePod {
+                node: node.to_owned(),
+            };
+            let opens_at = to.request.opens_at(transport);
+            self.builder.flow(&from, to, target_kind, opens_at);
         }
     }
 
@@ -188,7 +224,14 @@ impl Controls<'_, '_> {
     }
 }
 
-fn has_labels_of_cluster_dns(pod: &Pod) -> bool {
+pub(super) fn has_labels_of_cluster_dns(pod: &Pod) -> bool {
     let app = pod.labels.get("k8s-app");
     pod.namespace == "kube-system" && app.is_some_and(|app| app == "kube-dns")
+}
+
+/// A line of so many octets, to which our responder answers once it has read it.
+fn payload_of(size: usize) -> Request {
+    let mut hex = "78".repeat(size - 1);
+    hex.push_str("0a");
+    Request::Payload { hex }
 }

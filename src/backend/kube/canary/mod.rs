@@ -336,6 +336,7 @@ impl CanaryRun<'_> {
                 single: true,
                 accepted: None,
             },
+            small_segments: false,
         };
         wire::Plan {
             v: wire::VERSION,

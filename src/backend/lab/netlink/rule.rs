@@ -37,6 +37,8 @@ pub(in super::super) enum Load {
     Destination(Family),
     /// TTL or hop limit.
     HopsLeft(Family),
+    /// Octets of an IPv4 packet; of an IPv6 packet without its first header.
+    Length(Family),
     /// The protocol above IP, by IANA's number.
     Protocol,
     /// The destination port, of TCP, UDP or SCTP.
@@ -122,6 +124,7 @@ impl Load {
             | Self::Destination(Family::V4)
             | Self::OpenedDestination(Family::V4)
             | Self::HopsLeft(_)
+            | Self::Length(_)
             | Self::Protocol
             | Self::DestinationPort
             | Self::IcmpType
@@ -141,6 +144,8 @@ impl Load {
             Self::Destination(Family::V4) => network(register, 16, 4),
             Self::Destination(Family::V6) => network(register, 24, 16),
             Self::HopsLeft(family) => network(register, hops_offset(family), 1),
+            Self::Length(Family::V4) => network(register, 2, 2),
+            Self::Length(Family::V6) => network(register, 4, 2),
             Self::DestinationPort => transport(register, 2, 2),
             Self::IcmpType => transport(register, 0, 1),
             Self::Protocol => meta(register, NFT_META_L4PROTO),
@@ -702,6 +707,30 @@ mod tests {
             300001800e000100696d6d6564696174650000001c0002800800010000000000100002800c000280
             0800010000000001",
         );
+    }
+
+    #[test]
+    fn length_is_that_of_the_packet_or_of_what_follows_the_first_header() {
+        let loads = [(Family::V4, "02"), (Family::V6, "0a")];
+        for ((family, protocol), offset) in loads.into_iter().zip(["02", "04"]) {
+            let rule = Rule::new().family(family).compare(
+                Load::Length(family),
+                Comparison::Above,
+                &1_000_u16.to_be_bytes(),
+            );
+            assert_written(
+                &rule,
+                &format!(
+                    "24000180090001006d65746100000000140002800800010000000001080002000000000f
+                    2c00018008000100636d700020000280080001000000000108000200000000000c00038005000100
+                    {protocol}000000
+                    340001800c0001007061796c6f616400240002800800010000000001080002000000000108000300
+                    000000{offset}0800040000000002
+                    2c00018008000100636d700020000280080001000000000108000200000000040c00038006000100
+                    03e80000"
+                ),
+            );
+        }
     }
 
     #[test]

@@ -18,8 +18,10 @@ use std::sync::Arc;
 /// What a search has found so far, so that flows with something in common share it.
 #[derive(Default)]
 struct Search {
-    /// One pod for each namespace, label set and node.
+    /// One pod for each namespace, label set and node, of the namespaces in which a run makes probes.
     candidates: Vec<Source>,
+    /// Which pods those are, in words that follow "pod": "" for all, or " of shop".
+    of_namespaces: String,
     /// The pods that the policies admit to a target, as far as they say, of the candidates.
     admitted: HashMap<TargetKey, Vec<Source>>,
     /// A source that shows a target to pods of a node, and how strong that is.
@@ -39,8 +41,13 @@ impl Controls<'_, '_> {
         allowed: &BTreeSet<FlowId>,
         denied: &BTreeSet<FlowId>,
     ) {
+        let namespaces = self.namespaces_of_probes();
         let mut search = Search {
-            candidates: self.candidate_pods(),
+            of_namespaces: namespaces.as_ref().map_or_else(String::new, |namespaces| {
+                let names: Vec<&str> = namespaces.iter().map(String::as_str).collect();
+                format!(" of {}", names.join(", "))
+            }),
+            candidates: self.candidate_pods(namespaces.as_ref()),
             flows_on: self.flows_of_pods(),
             ..Search::default()
         };
@@ -59,12 +66,13 @@ impl Controls<'_, '_> {
         }
     }
 
-    fn candidate_pods(&self) -> Vec<Source> {
+    fn candidate_pods(&self, namespaces: Option<&BTreeSet<String>>) -> Vec<Source> {
         let mut kinds = HashSet::new();
         self.inventory
             .pods
             .iter()
             .filter(|pod| pod.ready && !pod.host_network && !pod.node.is_empty())
+            .filter(|pod| namespaces.is_none_or(|namespaces| namespaces.contains(&pod.namespace)))
             .filter(|pod| !self.inventory.runs_windows(&pod.node))
             .filter(|pod| kinds.insert((&pod.namespace, &pod.labels, &pod.node)))
             .map(source_of)

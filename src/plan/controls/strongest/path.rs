@@ -1,11 +1,13 @@
 //! The strongest path controls that the policies admit.
 
-use super::super::{Controls, handshake_with_pod};
+use super::super::path::has_labels_of_cluster_dns;
+use super::super::{Controls, handshake_with, handshake_with_pod};
 use super::Search;
+use crate::inventory::Pod;
 use crate::model::Family;
 use crate::plan::{FlowId, Path, PathEnd, Source, TargetKey, TargetKind};
 use crate::wire::{Stage, Transport};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Pods that are tried where one must be reached that the policies admit: a port that one declares
@@ -70,7 +72,7 @@ impl Controls<'_, '_> {
             }
         }
         if let PathEnd::Pods(target_node) = &path.to
-            && self.reach_admitted_pod(flow, node, target_node, path.family, search)
+            && self.reach_admitted_pod(flow, node, target_node, path.family, allowed, search)
         {
             return None;
         }
@@ -79,8 +81,8 @@ impl Controls<'_, '_> {
             return None;
         }
         Some(format!(
-            "the policies admit no pod on {node} to {}",
-            path.to
+            "the policies admit no pod{} on {node} to {}",
+            search.of_namespaces, path.to
         ))
     }
 
@@ -145,35 +147,79 @@ impl Controls<'_, '_> {
         node: &str,
         target_node: &str,
         family: Family,
+        allowed: &BTreeSet<FlowId>,
         search: &Search,
     ) -> bool {
         let own = self.source_of(flow);
-        let running = self.builder.probes.iter();
-        let any = search.candidates.iter();
-        let mut senders: Vec<Source> = vec![own];
-        for source in running.chain(any) {
-            let is_pod = matches!(source, Source::Pod { .. });
-            if is_pod && source.node() == Some(node) && !senders.contains(source) {
-                senders.push(source.clone());
-            }
-        }
+        let is_pod_on_node =
+            |source: &&Source| matches!(source, Source::Pod { .. }) && source.node() == Some(node);
+        let mut running = vec![own.clone()];
+        let probes = self.builder.probes.iter().filter(is_pod_on_node);
+        running.extend(probes.filter(|source| **source != own).cloned());
+        let candidates = search.candidates.iter().filter(is_pod_on_node);
+        let others: Vec<Source> = candidates
+            .filter(|source| !running.contains(source))
+            .cloned()
+            .collect();
 
-        let inventory = self.inventory;
-        let receivers = inventory
+        let targets = self.likely_to_answer(target_node, family, allowed);
+        let added = self.reach_first_admitted(&running, &targets, MAX_TRIED);
+        added || self.reach_first_admitted(&others, &targets, 1)
+    }
+
+    /// Handshakes with pods of a node, the most likely to be answered first: what allowed checks
+    /// dial, cluster DNS, and then one pod of each kind by the first port that it declares, which it
+    /// may not serve.
+    fn likely_to_answer(
+        &self,
+        node: &str,
+        family: Family,
+        allowed: &BTreeSet<FlowId>,
+    ) -> Vec<(Arc<TargetKey>, Arc<TargetKind>)> {
+        let dialled = allowed.iter().map(|id| self.flow(*id)).filter(|flow| {
+            let is_on_node = matches!(
+                &*flow.target_kind,
+                TargetKind::Pod { node: on, host_network: false, .. } if on == node
+            );
+            is_on_node && flow.family() == family && flow.to.transport == Transport::Tcp
+        });
+        let mut targets: Vec<_> = dialled
+            .map(|flow| {
+                let to = handshake_with(flow.to.address, flow.to.port);
+                (Arc::new(to), Arc::clone(&flow.target_kind))
+            })
+            .collect();
+
+        let mut kinds = HashSet::new();
+        let mut pods: Vec<&Pod> = self
+            .inventory
             .pods
             .iter()
-            .filter(|pod| pod.node == target_node && pod.ready && !pod.host_network);
-        let mut targets: Vec<(Arc<TargetKey>, Arc<TargetKind>)> = Vec::new();
-        for pod in receivers {
-            targets.extend(handshake_with_pod(pod, family));
-        }
+            .filter(|pod| pod.node == node && pod.ready && !pod.host_network)
+            .filter(|pod| kinds.insert((&pod.namespace, &pod.labels)))
+            .collect();
+        pods.sort_by_key(|pod| !has_labels_of_cluster_dns(pod));
+        targets.extend(
+            pods.into_iter()
+                .filter_map(|pod| handshake_with_pod(pod, family)),
+        );
+        targets
+    }
+
+    /// Adds at most so many flows that the policies admit; false if there is none.
+    fn reach_first_admitted(
+        &mut self,
+        senders: &[Source],
+        targets: &[(Arc<TargetKey>, Arc<TargetKind>)],
+        most: usize,
+    ) -> bool {
         let mut added = 0;
-        for sender in &senders {
-            for (to, target_kind) in &targets {
+        for sender in senders {
+            for (to, target_kind) in targets {
                 if self.reach_if_admitted(sender, to, target_kind).is_some() {
                     added += 1;
                 }
-                if added == MAX_TRIED {
+                if added == most {
                     return true;
                 }
             }

@@ -35,11 +35,17 @@ impl Controls<'_, '_> {
             Some(ControlStrength::Pod) => None,
             Some(strength) => Some((
                 strength,
-                format!("the policies admit a pod to {target} only from its own node"),
+                format!(
+                    "the policies admit a pod{} to {target} only from its own node",
+                    search.of_namespaces
+                ),
             )),
             None => Some((
                 ControlStrength::Node,
-                format!("the policies admit no other pod to {target}"),
+                format!(
+                    "the policies admit no other pod{} to {target}",
+                    search.of_namespaces
+                ),
             )),
         }
     }
@@ -87,10 +93,17 @@ impl Controls<'_, '_> {
         let strongest = by_strength.first().map(|(strength, _)| *strength);
         let planned_strength = planned.as_ref().map(|(_, strength)| *strength);
         if let Some(strength) = strongest.filter(|strength| Some(*strength) > planned_strength) {
-            let chosen = by_strength
+            // A second one only where its probe runs anyway.
+            let chosen: Vec<_> = by_strength
                 .into_iter()
-                .filter(|(known, _)| *known == strength);
-            for (strength, by) in chosen.take(MAX_ADDED) {
+                .enumerate()
+                .filter(|(nth, (known, by))| {
+                    *known == strength && (*nth == 0 || probes.contains(by))
+                })
+                .map(|(_, chosen)| chosen)
+                .take(MAX_ADDED)
+                .collect();
+            for (strength, by) in chosen {
                 self.copy_from(&by, flow);
                 search.shown.insert(memo.clone(), (by, strength));
             }

@@ -1,9 +1,12 @@
 //! How fast and how small, by hand: `cargo bench --bench lab`, or `--
-//! worlds|checks|many|flows|agent` for one part.
+//! worlds|checks|many|flows|busy|agent` for one part.
 //!
 //! Prints ratios to the budgets, since single times say little on a shared machine, and the CPU
 //! time that each attempt costs, which other programs disturb least. A run in which something is
 //! unproven has failed, however fast it was.
+//!
+//! `busy` runs in a network that loses one packet in a hundred on every node, on a machine whose
+//! cores are all busy: at most one check in a thousand may be unproven there, and none violated.
 //!
 //! `agent` measures the static agent: build it first, with `cargo build --profile probe -p
 //! watertight-probe --target x86_64-unknown-linux-musl` (and `CC_x86_64_unknown_linux_musl=gcc`
@@ -19,7 +22,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 use watertight::app::{engine_options, plan_in};
-use watertight::backend::lab::{self, Deny, Lab, Layout, Options, World};
+use watertight::backend::lab::{self, Deny, Lab, Layout, Loss, Options, World};
 use watertight::backend::{Arrival, Backend};
 use watertight::engine::{self, Observer};
 use watertight::event::{CheckResult, Outcome, RunEvent, RunInfo, Summary};
@@ -45,16 +48,25 @@ fn main() {
     runtime.block_on(async {
         match part.as_str() {
             "worlds" => worlds().await,
-            "checks" => measure_run("100 checks", 10, 1, Duration::ZERO).await,
-            "many" => measure_run("9,900 checks", 100, 1, Duration::ZERO).await,
+            "checks" => measure_run(&Ring::new("100 checks", 10)).await,
+            "many" => measure_run(&Ring::new("9,900 checks", 100)).await,
             "flows" => {
-                measure_run(
-                    "99,000 flows in 9,900 checks",
-                    100,
-                    5,
-                    Duration::from_secs(30),
-                )
+                measure_run(&Ring {
+                    replicas: 5,
+                    budget: Duration::from_secs(30),
+                    ..Ring::new("99,000 flows in 9,900 checks", 100)
+                })
                 .await;
+            }
+            "busy" => {
+                keep_cores_busy();
+                for _ in 0..BUSY_RUNS {
+                    measure_run(&Ring {
+                        loss: Some(Loss::OneIn(100)),
+                        ..Ring::new("992 checks in a busy network", 32)
+                    })
+                    .await;
+                }
             }
             "agent" => agent().await,
             other => println!("no part is called {other}"),
@@ -70,7 +82,7 @@ fn run_parts() {
         .collect();
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!("load of this machine: {}", load.trim());
-    for part in ["worlds", "checks", "many", "flows", "agent"] {
+    for part in ["worlds", "checks", "many", "flows", "busy", "agent"] {
         if wanted.is_empty() || wanted.iter().any(|name| name == part) {
             let executable = std::env::current_exe().expect("this program");
             let status = std::process::Command::new(executable)
@@ -237,8 +249,54 @@ impl Observer for Measurements {
     }
 }
 
-/// Plans and runs a ring of workloads, and prints the measurements. A budget of zero is none.
-async fn measure_run(what: &str, workloads: usize, replicas: usize, budget: Duration) {
+/// Number of runs in a busy network.
+const BUSY_RUNS: usize = 5;
+
+/// Keeps as many threads busy as this machine has cores, until the process ends.
+fn keep_cores_busy() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    for _ in 0..cores {
+        std::thread::spawn(|| {
+            loop {
+                std::hint::spin_loop();
+            }
+        });
+    }
+}
+
+/// A run that is measured.
+struct Ring {
+    what: &'static str,
+    workloads: usize,
+    replicas: usize,
+    /// Zero is none.
+    budget: Duration,
+    /// What every node loses.
+    loss: Option<Loss>,
+}
+
+impl Ring {
+    /// A run of workloads with one replica each, without a budget, where nothing is lost.
+    fn new(what: &'static str, workloads: usize) -> Self {
+        Self {
+            what,
+            workloads,
+            replicas: 1,
+            budget: Duration::ZERO,
+            loss: None,
+        }
+    }
+}
+
+/// Plans and runs a ring of workloads, and prints the measurements.
+async fn measure_run(measured_ring: &Ring) {
+    let Ring {
+        what,
+        workloads,
+        replicas,
+        budget,
+        loss,
+    } = *measured_ring;
     let (manifests, suites) = ring(workloads, replicas);
     let world = World::place(&manifests, &[], Layout::default()).expect("placed");
     let started = Instant::now();
@@ -256,6 +314,14 @@ async fn measure_run(what: &str, workloads: usize, replicas: usize, budget: Dura
     println!(
         "{what}: {checks} checks, {flows} flows, {probe_count} probes; planned in {planned_in:.2?}, lab up in {up_in:.2?}"
     );
+
+    if let Some(loss) = loss {
+        let sabotage = lab.sabotage();
+        let nodes = sabotage.inventory().await.expect("a lab").nodes;
+        for node in nodes {
+            sabotage.lose_packets(&node.name, loss).await.expect("loss");
+        }
+    }
 
     let mut measured = Measurements {
         attempts: vec![0; flows],

@@ -36,5 +36,32 @@ pub(super) async fn read_at_the_end<B: Backend>(
         );
         observer.event(RunEvent::Note { text });
     }
+    if let Some(text) = differing_images(&after.probe_images) {
+        observer.event(RunEvent::Note { text });
+    }
     Some(after)
+}
+
+/// What is said where nodes ran different images as probes: all of them report this program's
+/// version, but one may be another build.
+fn differing_images(images: &[String]) -> Option<String> {
+    (images.len() > 1).then(|| {
+        format!(
+            "the probes ran different images: {}; name the image by digest (--probe-image NAME@sha256:...), or load the same one onto every node",
+            images.join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn different_images_are_named_and_one_image_is_not() {
+        let images = ["a@sha256:1".to_owned(), "a@sha256:2".to_owned()];
+        let text = differing_images(&images).unwrap();
+        assert!(text.contains("a@sha256:1, a@sha256:2"), "{text}");
+        assert_eq!(differing_images(&images[..1]), None);
+    }
 }

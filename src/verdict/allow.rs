@@ -20,6 +20,10 @@ use std::time::Duration;
 /// The number of attempts after a flow was up from which on a share of losses counts.
 const MIN_ATTEMPTS_FOR_SHARE: u32 = 20;
 
+/// The least time between the first success of an allow and a later one, microseconds: a burst of
+/// attempts lasts 400 ms, and an opening that is over after that is no allow.
+const SHORTEST_US: u64 = 500_000;
+
 /// Judges an allowed flow.
 pub(super) fn judge_allowed(
     evaluation: Evaluation<'_>,
@@ -50,6 +54,10 @@ pub(super) fn judge_allowed(
         let detail = "it opened while the source was new, when policies may not apply to it yet: a success after that is missing";
         return FlowVerdict::Unproven(Unproven::for_now(id, Reason::TooFewAttempts, detail));
     }
+    if !evaluation.plan.flow(id).to.once && !lasted(stability) {
+        let detail = "it opened for a moment: a success half a second after the first is missing";
+        return FlowVerdict::Unproven(Unproven::for_now(id, Reason::TooFewAttempts, detail));
+    }
     FlowVerdict::Allowed(proof)
 }
 
@@ -70,6 +78,12 @@ fn counts_from(evaluation: Evaluation<'_>, settings: &CheckSettings, id: FlowId)
             Some(settled.max(hello.saturating_add(micros(grace))))
         }
     }
+}
+
+/// Whether successes lie further apart than the attempts of one burst.
+fn lasted(stability: &Stability) -> bool {
+    let first_and_last = stability.up_from.zip(stability.last_success);
+    first_and_last.is_some_and(|(first, last)| last.saturating_sub(first) >= SHORTEST_US)
 }
 
 fn micros(duration: Duration) -> i64 {

@@ -44,7 +44,8 @@ pub(super) struct FlowScript {
     /// Address family, 4 or 6; both unless given.
     #[serde(default)]
     pub(super) family: Option<u8>,
-    /// Outcomes in order; the first that applies to an attempt counts.
+    /// Outcomes in order; the first that applies to an attempt counts. Older scripts say `sees`.
+    #[serde(alias = "sees")]
     pub(super) observes: Vec<Span>,
 }
 
@@ -52,6 +53,8 @@ pub(super) struct FlowScript {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Span {
+    /// Older scripts say `seen`.
+    #[serde(alias = "seen")]
     pub(super) outcome: Outcome,
     /// Only attempts that start before this moment of the run.
     #[serde(default, deserialize_with = "optional_duration")]

@@ -12,6 +12,17 @@ fn allow_with_three_successes_in_a_row_is_proven() {
 }
 
 #[test]
+fn allow_that_opens_for_the_time_of_one_burst_is_unproven() {
+    let mut scene = Scene::new();
+    for at in [0, 150, 400] {
+        scene.attempt(ALLOWED, at, open());
+    }
+    assert_eq!(reason(&scene.allow()), Some(Reason::TooFewAttempts));
+    scene.attempt(ALLOWED, 1_000, open());
+    assert_eq!(scene.allow(), Verdict::Proven);
+}
+
+#[test]
 fn allow_that_comes_up_late_is_proven_with_its_delay() {
     let mut scene = Scene::new();
     scene

@@ -158,6 +158,9 @@ pub struct DeclaredPod {
     pub placement: Placement,
     /// The addresses in its status; most manifests have none.
     pub addresses: Vec<IpAddr>,
+    /// The port numbers that liveness, readiness and startup probes of its containers ask; a
+    /// container listens on them whether it declares them or not.
+    pub probe_ports: Vec<Port>,
 }
 
 /// The nodes that a declared pod is to run on.

@@ -15,8 +15,9 @@
 //!
 //! # Limitations
 //!
-//! - Containers are not run: a responder answers on every declared port of every ready pod. Faults
-//!   of a workload itself, such as a dead listener or an undeclared port, do not show.
+//! - Containers are not run: a responder answers on every port of every ready pod that a container
+//!   declares, a Service leads to or a probe asks. Faults of a workload itself, such as a dead
+//!   listener, do not show.
 //! - Between nodes packets are routed, not tunnelled; there is no overlay, no MTU below 1,500, no
 //!   cloud.
 //! - Services: `ClusterIP`, `NodePort` (also of `LoadBalancer`) and headless. No session affinity,

@@ -417,9 +417,8 @@ fn replace_pod(
 
     reload(running)?;
     let group = pod_group(
-        &running.world.inventory,
+        &running.world,
         number,
-        &running.world.inventory.pods[number],
         &running.certificates,
         &mut BTreeSet::new(),
     );

@@ -63,6 +63,8 @@ pub enum PlaceError {
 pub struct World {
     pub(super) inventory: Inventory,
     pub(super) hosts: Vec<Host>,
+    /// Ports that probes of the kubelet ask, of each pod of the inventory.
+    pub(super) probe_ports: Vec<Vec<Port>>,
 }
 
 /// An outside host with its addresses. Names that share an address are names of one host.
@@ -113,7 +115,8 @@ impl World {
             add_dns(&mut declared, &mut services, &mut namespaces);
         }
 
-        let pods = place_pods(&declared, &nodes, &mut addresses)?;
+        let placed = place_pods(&declared, &nodes, &mut addresses)?;
+        let (pods, probe_ports) = placed.into_iter().unzip();
         for service in &mut services {
             address_service(service, &mut addresses)?;
         }
@@ -131,6 +134,7 @@ impl World {
         Ok(Self {
             inventory,
             hosts: outside.hosts,
+            probe_ports,
         })
     }
 
@@ -280,6 +284,7 @@ fn add_dns(
             ready: true,
             placement: Placement::Anywhere,
             addresses: Vec::new(),
+            probe_ports: Vec::new(),
         });
     }
 
@@ -309,12 +314,12 @@ fn add_dns(
     }
 }
 
-/// Assigns a node and addresses to every declared pod.
+/// Assigns a node and addresses to every declared pod; each comes with its probe ports.
 fn place_pods(
     declared: &[DeclaredPod],
     nodes: &[Node],
     addresses: &mut Addresses,
-) -> Result<Vec<Pod>, PlaceError> {
+) -> Result<Vec<(Pod, Vec<Port>)>, PlaceError> {
     // Stated addresses are claimed first, so that no other pod gets one of them.
     let stated: Vec<Vec<IpAddr>> = declared
         .iter()
@@ -322,7 +327,7 @@ fn place_pods(
         .collect();
 
     let mut placed_of: BTreeMap<(&str, Option<&WorkloadRef>), usize> = BTreeMap::new();
-    let mut pods: Vec<Pod> = Vec::new();
+    let mut pods: Vec<(Pod, Vec<Port>)> = Vec::new();
     for (pod, stated) in declared.iter().zip(stated) {
         let on_nodes: Vec<usize> = match &pod.placement {
             Placement::EveryNode => (0..nodes.len()).collect(),
@@ -354,7 +359,7 @@ fn place_pods(
             } else {
                 stated.clone()
             };
-            pods.push(Pod {
+            let placed = Pod {
                 uid: format!("lab-{}-1", pods.len()),
                 namespace: pod.namespace.clone(),
                 labels: pod.labels.clone(),
@@ -366,7 +371,8 @@ fn place_pods(
                 ready: pod.ready,
                 node: nodes[node].name.clone(),
                 addresses: pod_addresses,
-            });
+            };
+            pods.push((placed, pod.probe_ports.clone()));
         }
     }
     Ok(pods)

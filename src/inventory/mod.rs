@@ -61,6 +61,8 @@ pub struct Inventory {
     pub hosts: BTreeMap<String, Vec<IpAddr>>,
     /// The names among these whose addresses the lab invented, since nothing gives any.
     pub invented_hosts: BTreeSet<String>,
+    /// The full names of the pods that the lab adds to what the manifests declare: its cluster DNS.
+    pub added_pods: BTreeSet<String>,
     /// The addresses that watertight itself sends from; empty where they are not known.
     pub runner: Vec<IpAddr>,
 }

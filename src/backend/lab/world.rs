@@ -114,6 +114,10 @@ impl World {
         if !contains_dns(manifests) {
             add_dns(&mut declared, &mut services, &mut namespaces);
         }
+        let added_pods = declared[manifests.pods.len()..]
+            .iter()
+            .map(|pod| format!("{}/{}", pod.namespace, pod.name))
+            .collect();
 
         let placed = place_pods(&declared, &nodes, &mut addresses)?;
         let (pods, probe_ports) = placed.into_iter().unzip();
@@ -129,6 +133,7 @@ impl World {
             policies: manifests.policies.clone(),
             hosts: outside.by_name,
             invented_hosts: outside.invented,
+            added_pods,
             runner: addresses::RUNNER.to_vec(),
         };
         Ok(Self {

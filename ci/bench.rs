@@ -83,7 +83,7 @@ fn run_parts() {
 
 async fn worlds() {
     for (pods, budget) in [(300, 1.5), (1_000, 8.0)] {
-        let world = World::place(&many_pods(pods), &[], Layout::default()).expect("placed");
+        let world = World::place(&many_pods(pods), &[], Layout::dual_stack()).expect("placed");
         let started = Instant::now();
         let lab = Lab::up(world, Options { deny: Deny::Drop })
             .await
@@ -240,7 +240,7 @@ impl Observer for Measurements {
 /// Plans and runs a ring of workloads, and prints the measurements. A budget of zero is none.
 async fn measure_run(what: &str, workloads: usize, replicas: usize, budget: Duration) {
     let (manifests, suites) = ring(workloads, replicas);
-    let world = World::place(&manifests, &[], Layout::default()).expect("placed");
+    let world = World::place(&manifests, &[], Layout::dual_stack()).expect("placed");
     let started = Instant::now();
     let plan = plan_in(&world, &suites, &Selection::default()).expect("a plan");
     let planned_in = started.elapsed();

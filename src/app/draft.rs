@@ -22,7 +22,7 @@ pub(crate) fn from_manifests(
     terminal: &Terminal,
 ) -> Result<String, ExitCode> {
     let manifests = load::manifests(manifests, strict, &mut Sources::new(), terminal)?;
-    let world = lab::place(&manifests, &[], terminal)?;
+    let world = lab::place(&manifests, &[], None, terminal)?;
     draft_suite(
         world.inventory(),
         BackendKind::Lab,

@@ -44,7 +44,10 @@ pub(super) fn validate(args: &ValidateArgs, terminal: &Terminal) -> Result<ExitC
     let (suites, manifests) =
         load::suites_and_world(input, &world, args.strict, &mut sources, terminal)?;
     let selection = Selection::default();
-    let planned = lab::place_and_plan(&suites, &manifests, &selection, &sources, terminal)?;
+    let families = lab::families(&suites, world.families, terminal)?;
+    let planned = lab::place_and_plan(
+        &suites, &manifests, families, &selection, &sources, terminal,
+    )?;
     suites.iter().for_each(show_valid);
     let contradicted = show_predictions(&planned.plan, terminal);
 

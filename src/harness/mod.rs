@@ -23,7 +23,7 @@
 
 mod trials;
 
-use crate::app::lab::{PlannedLab, place_and_plan, run_planned};
+use crate::app::lab::{PlannedLab, families, place_and_plan, run_planned};
 use crate::app::load;
 use crate::app::options::SuiteInput;
 use crate::app::outputs::Outputs;
@@ -31,6 +31,7 @@ use crate::app::terminal::Terminal;
 use crate::backend::lab::{self, Deny};
 use crate::event::{ExitCode, check_refs};
 use crate::inventory::Manifests;
+use crate::model::Families;
 use crate::plan::Selection;
 use crate::report::Reports;
 use crate::source::Sources;
@@ -91,6 +92,8 @@ struct LabTests {
     sources: Sources,
     suites: Vec<Suite>,
     manifests: Manifests,
+    /// The address families that the suites give.
+    families: Option<Families>,
     planned: PlannedLab,
     /// The names of all checks, in the order of the plan.
     names: Vec<String>,
@@ -141,12 +144,16 @@ fn load_lab(lab: &LabOptions, terminal: &Terminal) -> Result<LabTests, ExitCode>
         load::suites_and_manifests(input, &lab.manifests, false, &mut sources, terminal)?;
 
     let selection = Selection::default();
-    let planned = place_and_plan(&suites, &manifests, &selection, &sources, terminal)?;
+    let families = families(&suites, None, terminal)?;
+    let planned = place_and_plan(
+        &suites, &manifests, families, &selection, &sources, terminal,
+    )?;
     let names = check_refs(&planned.plan).iter().map(trial_name).collect();
     Ok(LabTests {
         sources,
         suites,
         manifests,
+        families,
         planned,
         names,
     })
@@ -267,6 +274,7 @@ fn select(
     place_and_plan(
         &lab.suites,
         &lab.manifests,
+        lab.families,
         &selection,
         &lab.sources,
         terminal,

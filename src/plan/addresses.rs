@@ -27,7 +27,7 @@ const MAX_SPREAD: usize = 3;
 #[derive(Debug)]
 pub(super) struct Addressing<'a> {
     pub(super) inventory: &'a Inventory,
-    /// Pods and nodes with addresses of one family only, and that family. Mostly empty.
+    /// Sources with addresses of one family only, and that family.
     one_family: HashMap<Source, Family>,
     /// Services whose packets stay on their node (`internalTrafficPolicy: Local`), by namespace and
     /// name. Mostly empty.
@@ -48,8 +48,10 @@ impl<'a> Addressing<'a> {
             .nodes
             .iter()
             .map(|node| (node_source(&node.name), &node.addresses));
+        let runner = std::iter::once((Source::Runner, &inventory.runner));
         let one_family = pods
             .chain(nodes)
+            .chain(runner)
             .filter_map(|(source, addresses)| Some((source, single_family(addresses)?)))
             .collect();
 

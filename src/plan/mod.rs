@@ -46,7 +46,7 @@ pub use flow::{AnswerRule, Flow, Source, TargetKey, TargetKind, Waits};
 pub use parts::PlanParts;
 pub use path::{Path, PathEnd, SourceControls};
 pub use policy_delay::shows_identity_towards;
-pub use predict::explain_flows;
+pub use predict::{FlowExplanation, explain_flows};
 pub use probe_plan::{
     REQUEST_DEADLINE, RESOLVE_DEADLINE, RUNS, Schedule, TLS_DEADLINE, floor, longest, probe_plans,
 };

@@ -8,7 +8,7 @@ use super::endpoints::{selects, target_on};
 use super::transport::model_transport;
 use super::{Check, Flow, FlowId, Plan, Prediction, Source, TargetKind};
 use crate::inventory::{Inventory, Service};
-use crate::model::{Family, ObjectRef, Port, Transport};
+use crate::model::{Families, Family, ObjectRef, Port, Transport};
 use crate::policy::{
     BothSides, Direction, EndpointRef, Explainer, Explanation, InvalidPolicy, MatchedPolicy,
     PolicyName, PortSet, Predictor,
@@ -53,7 +53,9 @@ pub(super) fn add(builder: &mut Builder, predictions: &mut Predictions<'_>) {
             let flow = &builder.flows[flow.0 as usize];
             let source = &builder.probes[flow.probe.0 as usize];
             let (because, change) = predictions.why(source, flow, check.expected);
-            prediction.because = Some(because);
+            let family = contradicting_family(check, &builder.flows, &predicted);
+            let over = family.map_or(String::new(), |family| format!("over {family}, "));
+            prediction.because = Some(format!("{over}{because}"));
             prediction.change = change;
         }
         check.prediction = Some(prediction);
@@ -61,6 +63,24 @@ pub(super) fn add(builder: &mut Builder, predictions: &mut Predictions<'_>) {
 
     builder.predicted = predicted;
     builder.notes.extend(contradictions(&builder.checks));
+}
+
+/// The family of all flows that are predicted otherwise than a check expects, where it has flows of
+/// the other family too.
+fn contradicting_family(
+    check: &Check,
+    flows: &[Flow],
+    predicted: &BTreeMap<FlowId, Expected>,
+) -> Option<Families> {
+    let family = |flow: &FlowId| flows[flow.0 as usize].family();
+    let contradicts = |flow: &&FlowId| {
+        predicted
+            .get(flow)
+            .is_some_and(|answer| *answer != check.expected)
+    };
+    let of_contradicting = Families::of(check.flows.iter().filter(contradicts).map(family));
+    let of_check = Families::of(check.flows.iter().map(family));
+    of_contradicting.filter(|_| of_contradicting != of_check)
 }
 
 /// The answer that all flows share, or `Some(None)` where they differ. `None` where some flow has
@@ -410,17 +430,31 @@ impl<'a> Predictions<'a> {
     }
 }
 
+/// An explanation, and the flows that it fits.
+#[derive(Debug, serde::Serialize)]
+pub struct FlowExplanation {
+    #[serde(flatten)]
+    pub explanation: Explanation,
+    /// The family of these flows, where flows of the other family are explained otherwise.
+    pub family: Option<Family>,
+    /// How many more flows it fits.
+    #[serde(skip)]
+    pub others: usize,
+}
+
 /// Why policies allow or deny the flows of all checks, and what would change the answer: one
-/// explanation for all flows that it fits, and how many more flows those are.
+/// explanation for all flows that it fits.
 ///
 /// # Errors
 /// [`InvalidPolicy`]: the first policy that no API server would have taken.
 pub fn explain_flows(
     plan: &Plan,
     inventory: &Inventory,
-) -> Result<Vec<(Explanation, usize)>, InvalidPolicy> {
+) -> Result<Vec<FlowExplanation>, InvalidPolicy> {
     let mut predictions = Predictions::new(inventory)?;
-    let mut explanations: Vec<(Explanation, usize)> = Vec::new();
+    let mut explanations: Vec<FlowExplanation> = Vec::new();
+    // Of the flows of each explanation, one family each.
+    let mut families: Vec<Vec<Family>> = Vec::new();
     for flow in plan
         .checks()
         .iter()
@@ -435,9 +469,11 @@ pub fn explain_flows(
             let explanation = predictions.explainer.explain(from, end, port, Some(family));
             let known = explanations
                 .iter_mut()
-                .find(|(known, _)| known.is_like(&explanation));
-            if let Some((_, more)) = known {
-                *more += 1;
+                .zip(&mut families)
+                .find(|(known, _)| known.explanation.is_like(&explanation));
+            if let Some((known, families)) = known {
+                known.others += 1;
+                families.push(family);
                 continue;
             }
             let mut advised = predictions.explainer.advise(from, end, port, Some(family));
@@ -465,10 +501,27 @@ pub fn explain_flows(
                         .side_effects(change, from, end, port)?,
                 );
             }
-            explanations.push((advised, 0));
+            explanations.push(FlowExplanation {
+                explanation: advised,
+                family: None,
+                others: 0,
+            });
+            families.push(vec![family]);
         }
     }
+    name_families(&mut explanations, &families);
     Ok(explanations)
+}
+
+/// Names the family of each explanation that fits flows of one family only, where both families
+/// are explained.
+fn name_families(explanations: &mut [FlowExplanation], families: &[Vec<Family>]) {
+    let of_all = Families::of(families.iter().flatten().copied());
+    for (explanation, families) in explanations.iter_mut().zip(families) {
+        if Families::of(families.iter().copied()) != of_all {
+            explanation.family = families.first().copied();
+        }
+    }
 }
 
 /// Replaces an address that the lab invented in advice by the host's name: no policy should admit an

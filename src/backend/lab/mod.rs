@@ -81,7 +81,7 @@ pub use netlink::Error as NetlinkError;
 pub use obstacle::{Facts, Obstacle, Operation, diagnose};
 pub use running::Count;
 pub use sabotage::{Listener, RouteHolder, Sabotage};
-pub use world::{Layout, Outside, PlaceError, World};
+pub use world::{Layout, Outside, PlaceError, World, shown_families};
 
 /// Capacity of the channel of changes.
 const CHANGES: usize = 4_096;

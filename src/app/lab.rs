@@ -14,7 +14,7 @@ use crate::engine::{self, Replan, RunnerClock};
 use crate::event::ExitCode;
 use crate::inventory::{Manifests, Policy};
 use crate::model::{Families, Family, Secrets};
-use crate::plan::{Plan, Selection};
+use crate::plan::{self, Check, Plan, Selection};
 use crate::source::Sources;
 use crate::suite::Suite;
 use serde_json::{Map, Value};
@@ -95,6 +95,25 @@ pub(crate) fn families(
         return Err(ExitCode::Usage);
     }
     Ok(Some(families))
+}
+
+/// Gives every check of suites with its prediction to `each`, in the world that the lab would make of
+/// manifests; `families` as in [`Layout`]. Returns how many there are.
+///
+/// # Errors
+/// The cause has been shown.
+pub(crate) fn survey(
+    suites: &[Suite],
+    manifests: &Manifests,
+    families: Option<Families>,
+    each: &mut dyn FnMut(&Check),
+    sources: &Sources,
+    terminal: &Terminal,
+) -> Result<usize, ExitCode> {
+    let outside = hosts_to_place(suites, &Selection::default());
+    let world = place(manifests, &outside, families, terminal)?;
+    plan::survey(suites, world.inventory(), &world.properties(), each)
+        .map_err(|error| show_plan_error(&error, sources, terminal))
 }
 
 /// Places a world for suites and plans them in it; `families` as in [`Layout`].

@@ -161,19 +161,19 @@ impl FlowTexts<'_> {
             let result = self.results.iter().find(|result| result.flow == wanted);
             result.map(|result| std::mem::discriminant(&result.verdict))
         };
-        let is_twin = |other: &&FlowResult| {
-            let twin = self.plan.flow(other.flow);
-            twin.probe == flow.probe
-                && twin.target_kind == flow.target_kind
-                && twin.to.port == flow.to.port
-                && twin.to.transport == flow.to.transport
-                && twin.family() != flow.family()
+        let is_other_family = |other: &&FlowResult| {
+            let other = self.plan.flow(other.flow);
+            other.probe == flow.probe
+                && other.target_kind == flow.target_kind
+                && other.to.port == flow.to.port
+                && other.to.transport == flow.to.transport
+                && other.family() != flow.family()
         };
         let differs = self
             .results
             .iter()
-            .filter(is_twin)
-            .any(|twin| kind(twin.flow) != kind(id));
+            .filter(is_other_family)
+            .any(|other| kind(other.flow) != kind(id));
         if differs {
             format!(" over {}", flow.family())
         } else {

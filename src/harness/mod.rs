@@ -31,7 +31,6 @@ use crate::app::terminal::Terminal;
 use crate::backend::lab::{self, Deny};
 use crate::event::{ExitCode, check_refs};
 use crate::inventory::Manifests;
-use crate::model::Families;
 use crate::plan::Selection;
 use crate::report::Reports;
 use crate::source::Sources;
@@ -92,8 +91,6 @@ struct LabTests {
     sources: Sources,
     suites: Vec<Suite>,
     manifests: Manifests,
-    /// The address families that the suites give.
-    families: Option<Families>,
     planned: PlannedLab,
     /// The names of all checks, in the order of the plan.
     names: Vec<String>,
@@ -153,7 +150,6 @@ fn load_lab(lab: &LabOptions, terminal: &Terminal) -> Result<LabTests, ExitCode>
         sources,
         suites,
         manifests,
-        families,
         planned,
         names,
     })
@@ -265,6 +261,8 @@ fn select(
         return Ok(lab.planned);
     }
 
+    let families = families(&lab.suites, None, terminal)
+        .map_err(|_code| "the suites give different address families")?;
     let only =
         match_exactly(names).ok_or("so many tests cannot be selected by name; run all of them")?;
     let selection = Selection {
@@ -274,7 +272,7 @@ fn select(
     place_and_plan(
         &lab.suites,
         &lab.manifests,
-        lab.families,
+        families,
         &selection,
         &lab.sources,
         terminal,

@@ -53,7 +53,7 @@ pub use probe_plan::{
 pub use rates::{Rate, rate_of};
 pub use replan::Replanned;
 pub use request::url_port;
-pub use resolve::{PlanDiagnostic, PlanError, Selection, resolve};
+pub use resolve::{PlanDiagnostic, PlanError, Selection, resolve, survey};
 pub use strength::{ControlStrength, WeakerControls};
 pub use sweep::{METADATA, METADATA_PORT};
 pub use transport::{model_transport, wire_transport};

@@ -4,7 +4,7 @@
 //! controls are tried. It never enters a verdict: nothing in `verdict` can reach it.
 
 use super::builder::Builder;
-use super::endpoints::{selects, target_on};
+use super::endpoints::{PodsByNamespace, target_on};
 use super::transport::model_transport;
 use super::{Check, Flow, FlowId, Plan, Prediction, Source, TargetKind};
 use crate::inventory::{Inventory, Service};
@@ -17,8 +17,15 @@ use crate::suite::Expected;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
-/// Predicts every flow and every check of a plan in the making.
+/// Predicts every flow and every check of a plan in the making, and notes what contradicts the
+/// suites.
 pub(super) fn add(builder: &mut Builder, predictions: &mut Predictions<'_>) {
+    predict(builder, predictions);
+    builder.notes.extend(contradictions(&builder.checks));
+}
+
+/// Predicts every flow and every check of a plan in the making.
+pub(super) fn predict(builder: &mut Builder, predictions: &mut Predictions<'_>) {
     let mut predicted = BTreeMap::new();
     for (index, flow) in builder.flows.iter().enumerate() {
         let source = &builder.probes[flow.probe.0 as usize];
@@ -62,7 +69,6 @@ pub(super) fn add(builder: &mut Builder, predictions: &mut Predictions<'_>) {
     }
 
     builder.predicted = predicted;
-    builder.notes.extend(contradictions(&builder.checks));
 }
 
 /// The family of all flows that are predicted otherwise than a check expects, where it has flows of
@@ -101,7 +107,8 @@ pub(super) struct Predictions<'a> {
     predictor: Predictor<'a>,
     explainer: Explainer<'a>,
     pods: HashMap<(&'a str, &'a str), usize>,
-    services: HashMap<(&'a str, &'a str), &'a Service>,
+    /// Services by namespace and name, with the indexes of the pods that they select.
+    services: HashMap<(&'a str, &'a str), (&'a Service, Vec<usize>)>,
 }
 
 /// Pairs of classes that policies treat in the same way, with port and family.
@@ -116,6 +123,7 @@ struct Arrival<'e> {
 impl<'a> Predictions<'a> {
     pub(super) fn new(inventory: &'a Inventory) -> Result<Self, InvalidPolicy> {
         let pods = inventory.pods.iter().enumerate();
+        let by_namespace = PodsByNamespace::of(inventory);
         Ok(Self {
             inventory,
             predictor: Predictor::new(inventory)?,
@@ -126,7 +134,10 @@ impl<'a> Predictions<'a> {
             services: inventory
                 .services
                 .iter()
-                .map(|service| ((service.namespace.as_str(), service.name.as_str()), service))
+                .map(|service| {
+                    let name = (service.namespace.as_str(), service.name.as_str());
+                    (name, (service, by_namespace.behind(service)))
+                })
                 .collect(),
         })
     }
@@ -167,6 +178,11 @@ impl<'a> Predictions<'a> {
     /// The class of a target at an address; `None` for one that is more than one place.
     pub(super) fn target_class(&self, target_kind: &TargetKind, address: IpAddr) -> Option<usize> {
         self.predictor.class_of(self.end_at(target_kind, address)?)
+    }
+
+    /// The class of a pod, by its index into the inventory.
+    pub(super) fn class_of_pod(&self, pod: usize) -> Option<usize> {
+        self.predictor.class_of(EndpointRef::Pod(pod))
     }
 
     /// Every port that policies admit from a class of sources to a class of targets.
@@ -354,12 +370,12 @@ impl<'a> Predictions<'a> {
         if !matches!(from, EndpointRef::Pod(_)) {
             return false;
         }
-        let Some(dns) = self.services.get(&("kube-system", "kube-dns")).copied() else {
+        let Some((dns, pods)) = self.services.get(&("kube-system", "kube-dns")) else {
             return false;
         };
         let asked = Port::new(53, Transport::Udp);
         let arrivals = asked
-            .and_then(|port| self.behind(dns, port))
+            .and_then(|port| self.behind(dns, pods, port))
             .unwrap_or_default();
         // A name server may be asked in either family: the pod asks in whichever its resolv.conf
         // names first.
@@ -393,10 +409,10 @@ impl<'a> Predictions<'a> {
                     namespace, name, ..
                 },
                 ..
-            } => self.behind(
-                self.services.get(&(namespace.as_str(), name.as_str()))?,
-                port,
-            ),
+            } => {
+                let (service, pods) = self.services.get(&(namespace.as_str(), name.as_str()))?;
+                self.behind(service, pods, port)
+            }
             TargetKind::Node { name } => Some(vec![Arrival {
                 end: EndpointRef::Node(name),
                 port,
@@ -412,11 +428,17 @@ impl<'a> Predictions<'a> {
 
     /// The pods behind a Service's port, and their own port: policies see packets after
     /// translation.
-    fn behind<'e>(&self, service: &Service, port: Port) -> Option<Vec<Arrival<'e>>> {
+    fn behind<'e>(
+        &self,
+        service: &Service,
+        selected: &[usize],
+        port: Port,
+    ) -> Option<Vec<Arrival<'e>>> {
         let service_port = service.ports.iter().find(|known| known.port == port)?;
         let mut arrivals = Vec::new();
-        for (number, pod) in self.inventory.pods.iter().enumerate() {
-            if !selects(service, pod) || !(pod.ready || service.publish_not_ready) {
+        for number in selected.iter().copied() {
+            let pod = &self.inventory.pods[number];
+            if !(pod.ready || service.publish_not_ready) {
                 continue;
             }
             let target = target_on(&service_port.target, port.transport(), pod)

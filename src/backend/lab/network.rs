@@ -123,15 +123,15 @@ fn build(world: &World) -> Result<Wired, Error> {
     let inventory = &world.inventory;
     let (router, mut router_near) = make_router(world)?;
 
-    let routed: Vec<Vec<IpAddr>> = inventory
+    let node_addresses: Vec<Vec<IpAddr>> = inventory
         .nodes
         .iter()
         .enumerate()
         .map(|(n, node)| routed_addresses(n, node))
         .collect();
     let mut nodes = Vec::with_capacity(inventory.nodes.len());
-    for (n, (node, routed)) in inventory.nodes.iter().zip(&routed).enumerate() {
-        nodes.push(make_node(&mut router_near, n, &node.name, routed)?);
+    for (n, (node, addresses)) in inventory.nodes.iter().zip(&node_addresses).enumerate() {
+        nodes.push(make_node(&mut router_near, n, &node.name, addresses)?);
     }
     let runner = make_runner(&mut router_near)?;
 

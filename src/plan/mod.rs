@@ -41,7 +41,7 @@ pub use check::{Check, LineRef, Prediction, Provability, Scope};
 pub use check_settings::{CheckSettings, MIN_DEADLINE};
 pub use composite::Composite;
 pub use coverage::{Coverage, Touched};
-pub use draft::{DraftError, draft};
+pub use draft::{DraftError, DraftOptions, DraftSelection, draft};
 pub use flow::{AnswerRule, Flow, Source, TargetKey, TargetKind, Waits};
 pub use parts::PlanParts;
 pub use path::{Path, PathEnd, SourceControls};

@@ -95,7 +95,7 @@ fn run_parts() {
 
 async fn worlds() {
     for (pods, budget) in [(300, 1.5), (1_000, 8.0)] {
-        let world = World::place(&many_pods(pods), &[], Layout::default()).expect("placed");
+        let world = World::place(&many_pods(pods), &[], Layout::dual_stack()).expect("placed");
         let started = Instant::now();
         let lab = Lab::up(world, Options { deny: Deny::Drop })
             .await
@@ -298,7 +298,7 @@ async fn measure_run(measured_ring: &Ring) {
         loss,
     } = *measured_ring;
     let (manifests, suites) = ring(workloads, replicas);
-    let world = World::place(&manifests, &[], Layout::default()).expect("placed");
+    let world = World::place(&manifests, &[], Layout::dual_stack()).expect("placed");
     let started = Instant::now();
     let plan = plan_in(&world, &suites, &Selection::default()).expect("a plan");
     let planned_in = started.elapsed();

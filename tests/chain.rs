@@ -71,7 +71,7 @@ fn chain(suite_text: &str, world_text: &str) -> Reached {
             ports: vec![(443, wire::Transport::Tcp)],
         },
     ];
-    let world = match World::place(&manifests, &outside, Layout::default()) {
+    let world = match World::place(&manifests, &outside, Layout::dual_stack()) {
         Ok(world) => world,
         Err(error) => {
             assert!(!error.to_string().is_empty());

@@ -1,62 +1,74 @@
 //! Drafts of suites, from what policies say.
 
 use super::options::ClusterOptions;
-use super::terminal::Terminal;
+use super::terminal::{Progress, Terminal};
 use super::{cluster, lab, load};
 use crate::backend::lab::usable_outside;
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
-use crate::plan::{BackendKind, draft};
+use crate::plan::{BackendKind, DraftOptions, draft};
 use crate::source::Sources;
 use crate::suite;
 use std::net::IpAddr;
 
-/// Drafts a suite called `name` in the world that the lab would make of manifests.
+/// Drafts a suite in the world that the lab would make of manifests.
 ///
 /// # Errors
 /// The cause has been shown.
 pub(crate) fn from_manifests(
     manifests: &[String],
-    name: &str,
+    options: &DraftOptions,
     strict: bool,
     terminal: &Terminal,
 ) -> Result<String, ExitCode> {
     let manifests = load::manifests(manifests, strict, &mut Sources::new(), terminal)?;
-    let world = lab::place(&manifests, &[], terminal)?;
+    let world = lab::place(&manifests, &[], options.lab_families, terminal)?;
     draft_suite(
         world.inventory(),
         BackendKind::Lab,
-        name,
+        options,
         usable_outside,
         terminal,
     )
 }
 
-/// Drafts a suite called `name` for a cluster.
+/// Drafts a suite for a cluster.
 ///
 /// # Errors
 /// The cause has been shown.
 pub(crate) fn from_cluster(
     cluster: &ClusterOptions,
-    name: &str,
+    options: &DraftOptions,
     terminal: &Terminal,
 ) -> Result<String, ExitCode> {
     let inventory = cluster::inventory(cluster, &[], terminal)?;
-    draft_suite(&inventory, BackendKind::Cluster, name, |_| true, terminal)
+    let anywhere = |_| true;
+    draft_suite(
+        &inventory,
+        BackendKind::Cluster,
+        options,
+        anywhere,
+        terminal,
+    )
 }
 
 fn draft_suite(
     inventory: &Inventory,
     backend: BackendKind,
-    name: &str,
+    options: &DraftOptions,
     can_be_outside: fn(IpAddr) -> bool,
     terminal: &Terminal,
 ) -> Result<String, ExitCode> {
     load::note_policy_caveats(inventory, terminal);
-    let text = draft(inventory, backend, name, can_be_outside).map_err(|error| {
-        terminal.error(&format!("failed to {error}"));
-        ExitCode::Usage
-    })?;
+    let mut progress = Progress::start(terminal);
+    let mut progress = |done: usize, all: usize| {
+        progress.show(|| format!("drafting: {done} of {all} targets"));
+    };
+    let text =
+        draft(inventory, backend, options, can_be_outside, &mut progress).map_err(|error| {
+            terminal.error(&format!("failed to {error}"));
+            ExitCode::Usage
+        })?;
     validate(&text, terminal)?;
     Ok(text)
 }

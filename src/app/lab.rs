@@ -12,9 +12,9 @@ use super::terminal::{Terminal, describe};
 use crate::backend::lab::{self, Deny, Lab, Layout, Outside, World};
 use crate::engine::{self, Replan, RunnerClock};
 use crate::event::ExitCode;
-use crate::inventory::Manifests;
-use crate::model::Secrets;
-use crate::plan::{Plan, Selection};
+use crate::inventory::{Manifests, Policy};
+use crate::model::{Families, Family, Secrets};
+use crate::plan::{self, Check, Plan, Selection};
 use crate::source::Sources;
 use crate::suite::Suite;
 use serde_json::{Map, Value};
@@ -63,21 +63,73 @@ pub(crate) fn load(
     let (mut suites, manifests) =
         load::suites_and_world(input, world, select.strict, &mut sources, terminal)?;
     select.apply(&mut suites);
-    place_and_plan(&suites, &manifests, &select.selection, &sources, terminal)
+    let selection = &select.selection;
+    let families = families(&suites, world.families, terminal)?;
+    place_and_plan(&suites, &manifests, families, selection, &sources, terminal)
 }
 
-/// Places a world for suites and plans them in it.
+/// The address families that a command or its suites give; `None` where neither does.
+///
+/// # Errors
+/// [`ExitCode::Usage`] where suites of one run give different ones, which has been shown.
+pub(crate) fn families(
+    suites: &[Suite],
+    of_command: Option<Families>,
+    terminal: &Terminal,
+) -> Result<Option<Families>, ExitCode> {
+    if of_command.is_some() {
+        return Ok(of_command);
+    }
+    let mut given = suites
+        .iter()
+        .filter_map(|suite| Some((suite, suite.lab_families?)));
+    let Some((first, families)) = given.next() else {
+        return Ok(None);
+    };
+    if let Some((other, others)) = given.find(|(_, others)| *others != families) {
+        terminal.error(&format!(
+            "labFamilies: suite {} tests {families}, suite {} tests {others}, and a run has one lab: \
+             choose with --lab-families, or run them one after the other",
+            first.name, other.name
+        ));
+        return Err(ExitCode::Usage);
+    }
+    Ok(Some(families))
+}
+
+/// Gives every check of suites with its prediction to `each`, in the world that the lab would make of
+/// manifests; `families` as in [`Layout`]. Returns how many there are.
+///
+/// # Errors
+/// The cause has been shown.
+pub(crate) fn survey(
+    suites: &[Suite],
+    manifests: &Manifests,
+    families: Option<Families>,
+    each: &mut dyn FnMut(&Check),
+    sources: &Sources,
+    terminal: &Terminal,
+) -> Result<usize, ExitCode> {
+    let outside = hosts_to_place(suites, &Selection::default());
+    let world = place(manifests, &outside, families, terminal)?;
+    plan::survey(suites, world.inventory(), &world.properties(), each)
+        .map_err(|error| show_plan_error(&error, sources, terminal))
+}
+
+/// Places a world for suites and plans them in it; `families` as in [`Layout`].
 ///
 /// # Errors
 /// The cause has been shown.
 pub(crate) fn place_and_plan(
     suites: &[Suite],
     manifests: &Manifests,
+    families: Option<Families>,
     selection: &Selection,
     sources: &Sources,
     terminal: &Terminal,
 ) -> Result<PlannedLab, ExitCode> {
-    let world = place(manifests, &hosts_to_place(suites, selection), terminal)?;
+    let outside = hosts_to_place(suites, selection);
+    let world = place(manifests, &outside, families, terminal)?;
     let plan = plan_in(&world, suites, selection)
         .map_err(|error| show_plan_error(&error, sources, terminal))?;
     let replan = replan_in(&world, suites, selection);
@@ -89,19 +141,39 @@ pub(crate) fn place_and_plan(
     })
 }
 
-/// Gives every pod, node and outside host of the manifests its addresses.
+/// Gives every pod, node and outside host of the manifests its addresses; `families` as in
+/// [`Layout`].
 ///
 /// # Errors
 /// [`ExitCode::Usage`], and the cause has been shown.
 pub(super) fn place(
     manifests: &Manifests,
     outside: &[Outside],
+    families: Option<Families>,
     terminal: &Terminal,
 ) -> Result<World, ExitCode> {
-    World::place(manifests, outside, Layout::default()).map_err(|error| {
+    let layout = Layout {
+        families,
+        ..Layout::default()
+    };
+    let world = World::place(manifests, outside, layout).map_err(|error| {
         terminal.error(&format!("cannot make the lab: failed to {error}"));
         ExitCode::Usage
-    })
+    })?;
+    if families.is_none() && names_untested_family(manifests, world.families()) {
+        terminal.note(&format!(
+            "the lab has {} alone, as the manifests show, and policies name addresses of the other \
+             family: test both with --lab-families ipv4,ipv6",
+            world.families()
+        ));
+    }
+    Ok(world)
+}
+
+/// Whether policies name address blocks of a family that the lab does not have.
+fn names_untested_family(manifests: &Manifests, families: Families) -> bool {
+    let mut blocks = manifests.policies.iter().flat_map(Policy::blocks);
+    blocks.any(|block| !families.contains(Family::of(block.first())))
 }
 
 /// Enters the lab's namespaces; to be called once, before any thread is started.
@@ -129,7 +201,7 @@ pub(crate) fn enter(terminal: &Terminal) -> Result<(), ExitCode> {
 pub(crate) fn run_planned(
     planned: PlannedLab,
     deny: Deny,
-    settings: Map<String, Value>,
+    mut settings: Map<String, Value>,
     outputs: &mut Outputs,
     terminal: &Terminal,
 ) -> Result<ExitCode, Stopped> {
@@ -139,6 +211,8 @@ pub(crate) fn run_planned(
         replan,
         secrets,
     } = planned;
+
+    settings.insert("labFamilies".to_owned(), world.families().names().into());
 
     EventLoop::Lab.block_on(terminal, async {
         let digest = tokio::task::spawn_blocking(own_digest);

@@ -2,6 +2,7 @@
 
 use crate::backend::kube::{Access, Image};
 use crate::backend::lab::Deny;
+use crate::model::Families;
 use crate::plan::Selection;
 use crate::report::{Detail, Output, ReportSpec};
 use crate::suite::{
@@ -39,6 +40,8 @@ pub(crate) struct WorldOptions {
     pub(crate) manifests: Vec<String>,
     /// The addresses of hosts outside.
     pub(crate) resolve: Vec<HostAddresses>,
+    /// The address families, before those of suites and manifests.
+    pub(crate) families: Option<Families>,
 }
 
 /// The lab of a run.
@@ -116,6 +119,7 @@ impl RunOptions {
             source_mode.map(SourceMode::name).into(),
         );
         report.insert("labDeny".to_owned(), deny.map(Deny::name).into());
+        report.insert("labFamilies".to_owned(), Value::Null);
         report
     }
 }

@@ -7,6 +7,7 @@ use crate::source::{Diagnostics, Sources};
 use anstream::ColorChoice;
 use std::error::Error;
 use std::io::{self, Write};
+use std::time::{Duration, Instant};
 
 /// What standard output and standard error can show.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +75,32 @@ impl Terminal {
         if !diagnostics.is_empty() {
             let text = diagnostics.render(sources, self.err.colour);
             let _closed = write!(io::stderr(), "{text}");
+        }
+    }
+}
+
+/// Tells how far a command has come, once it has run for [`QUIET`] and as often after that.
+pub(crate) struct Progress<'a> {
+    terminal: &'a Terminal,
+    shown: Instant,
+}
+
+/// A command that takes less time needs no word.
+const QUIET: Duration = Duration::from_secs(2);
+
+impl<'a> Progress<'a> {
+    pub(crate) fn start(terminal: &'a Terminal) -> Self {
+        Self {
+            terminal,
+            shown: Instant::now(),
+        }
+    }
+
+    /// Shows what `text` says, if the last word was long enough ago.
+    pub(crate) fn show(&mut self, text: impl FnOnce() -> String) {
+        if self.shown.elapsed() >= QUIET {
+            self.shown = Instant::now();
+            self.terminal.note(&text());
         }
     }
 }

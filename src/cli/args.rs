@@ -5,7 +5,7 @@ use crate::app::options::{LabOptions, RunOptions, SelectOptions, WorldOptions};
 use crate::app::terminal::Terminal;
 use crate::backend::lab::Deny;
 use crate::event::ExitCode;
-use crate::model::{ObjectRef, WorkloadKind};
+use crate::model::{Families, ObjectRef, WorkloadKind};
 use crate::plan::Selection;
 use crate::report::{Detail, Output, ReportSpec};
 use crate::suite::HostAddresses;
@@ -24,6 +24,8 @@ pub(super) struct LabArgs {
     #[arg(long, value_name = RESOLVE, value_parser = HostAddresses::parse, requires = "lab")]
     resolve: Vec<HostAddresses>,
     #[command(flatten)]
+    families: FamilyArgs,
+    #[command(flatten)]
     deny: DenyArgs,
 }
 
@@ -37,6 +39,7 @@ impl LabArgs {
             world: WorldOptions {
                 manifests: self.lab.clone(),
                 resolve: self.resolve.clone(),
+                families: self.families.families(),
             },
             deny: self.deny.deny(),
         })
@@ -46,12 +49,38 @@ impl LabArgs {
 /// What `--resolve` takes.
 const RESOLVE: &str = "NAME=IP[,IP]";
 
-/// Where predictions place hosts outside.
+/// The address families of the lab.
+#[derive(Debug, Clone, Args)]
+pub(super) struct FamilyArgs {
+    /// The address families of the lab's pods, nodes and Services: ipv4, ipv6 or ipv4,ipv6; before
+    /// the suite's labFamilies and what the manifests show. ipv4 where nothing shows any
+    #[arg(
+        long,
+        value_name = "FAMILIES",
+        env = "WATERTIGHT_LAB_FAMILIES",
+        value_parser = parse_families
+    )]
+    lab_families: Option<Families>,
+}
+
+impl FamilyArgs {
+    pub(super) fn families(&self) -> Option<Families> {
+        self.lab_families
+    }
+}
+
+fn parse_families(text: &str) -> Result<Families, String> {
+    Families::parse(text.split(','))
+}
+
+/// Where predictions place hosts outside, and in which families they predict.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ResolveArgs {
     /// The addresses of a host outside, in place of its `ip:` (repeatable)
     #[arg(long, value_name = RESOLVE, value_parser = HostAddresses::parse)]
     resolve: Vec<HostAddresses>,
+    #[command(flatten)]
+    families: FamilyArgs,
 }
 
 impl ResolveArgs {
@@ -60,10 +89,11 @@ impl ResolveArgs {
         WorldOptions {
             manifests: manifests.to_vec(),
             resolve: self.resolve.clone(),
+            families: self.families.families(),
         }
     }
 
-    /// Whether any address is given.
+    /// Whether no address is given.
     pub(super) fn is_empty(&self) -> bool {
         self.resolve.is_empty()
     }

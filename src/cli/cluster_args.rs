@@ -4,6 +4,7 @@ use crate::app::options::ClusterOptions;
 use crate::backend::kube::{Access, Image, PROBE_IMAGE};
 use crate::model::parse_duration;
 use clap::{Args, ValueEnum};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ pub(super) struct ClusterArgs {
     /// The user of the kubeconfig
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Where probe pods run that are no workload's clone
+    /// Where probe pods run that are no workload's clone; of suite, the namespaces that the draft is
+    /// about, separated by commas
     #[arg(short = 'n', long, value_name = "NAMESPACE")]
     namespace: Option<String>,
     /// Act as this user
@@ -79,6 +81,13 @@ impl ClusterArgs {
             allow_autoscalers: self.allow_hpa,
             canary: self.canary.clone(),
         }
+    }
+
+    /// The namespaces that a command is about; none for all.
+    pub(super) fn namespaces(&self) -> BTreeSet<String> {
+        let names = self.namespace.iter().flat_map(|names| names.split(','));
+        let names = names.map(str::trim).filter(|name| !name.is_empty());
+        names.map(str::to_owned).collect()
     }
 
     pub(super) fn access(&self) -> Access {

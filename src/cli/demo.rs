@@ -119,7 +119,8 @@ fn load(
     }
 
     let selection = &options.select.selection;
-    lab::place_and_plan(&suites, &manifests, selection, &sources, terminal)
+    let families = lab::families(&suites, None, terminal)?;
+    lab::place_and_plan(&suites, &manifests, families, selection, &sources, terminal)
 }
 
 /// One run: its exit code, and whether it ended without an interruption.

@@ -7,7 +7,8 @@ use crate::suite::{Mechanism, RequiredTier, SourceMode, Spread};
 use clap::{Args, ValueEnum};
 use std::time::Duration;
 
-/// The settings that may differ from run to run. Those of a request (`method`, `headers`, `status`,
+/// The settings that may differ from run to run, without `labFamilies`, which is an option of the
+/// lab. Those of a request (`method`, `headers`, `status`,
 /// `refusal`, `body`, `serverName`, `alpn`, `record`, `send`, `repeat`) say what is tested, and `control`
 /// names an endpoint of one suite: they are in the suite alone.
 #[derive(Debug, Clone, Args)]
@@ -169,6 +170,7 @@ mod tests {
             );
         }
         known.extend(IN_SUITES_ONLY.map(str::to_owned));
+        known.push("labFamilies".to_owned());
         known.sort_unstable();
         let mut settings = suite::setting_names();
         settings.sort_unstable();

@@ -2,10 +2,10 @@
 
 use super::args::ResolveArgs;
 use crate::app::options::SuiteInput;
-use crate::app::terminal::Terminal;
+use crate::app::terminal::{Progress, Terminal};
 use crate::app::{lab, load};
 use crate::event::ExitCode;
-use crate::plan::{Plan, Selection};
+use crate::plan::Check;
 use crate::source::Sources;
 use crate::suite::Suite;
 use clap::Args;
@@ -43,13 +43,19 @@ pub(super) fn validate(args: &ValidateArgs, terminal: &Terminal) -> Result<ExitC
     let world = args.resolve.world(&args.with);
     let (suites, manifests) =
         load::suites_and_world(input, &world, args.strict, &mut sources, terminal)?;
-    let selection = Selection::default();
-    let planned = lab::place_and_plan(&suites, &manifests, &selection, &sources, terminal)?;
+    let families = lab::families(&suites, world.families, terminal)?;
+    let mut predictions = Predictions::default();
+    let mut progress = Progress::start(terminal);
+    let mut each = |check: &Check| {
+        predictions.add(check, terminal);
+        progress.show(|| format!("{} checks compared so far", predictions.all));
+    };
+    lab::survey(&suites, &manifests, families, &mut each, &sources, terminal)?;
     suites.iter().for_each(show_valid);
-    let contradicted = show_predictions(&planned.plan, terminal);
+    predictions.show();
 
     // By default a contradiction is a warning: the policy may be on its way.
-    if args.strict && contradicted > 0 {
+    if args.strict && predictions.contradicted > 0 {
         Ok(ExitCode::Usage)
     } else {
         Ok(ExitCode::Proven)
@@ -65,30 +71,38 @@ fn show_valid(suite: &Suite) {
     );
 }
 
-/// Shows the checks that the policies contradict, and the counts. Returns how many there are.
-fn show_predictions(plan: &Plan, terminal: &Terminal) -> usize {
-    let mut contradicted = 0;
-    for check in plan.checks() {
+/// How many checks the policies agree with, and how many they contradict.
+#[derive(Default)]
+struct Predictions {
+    all: usize,
+    predicted: usize,
+    contradicted: usize,
+}
+
+impl Predictions {
+    /// Counts a check, and shows why it will not be proven or what contradicts it.
+    fn add(&mut self, check: &Check, terminal: &Terminal) {
+        self.all += 1;
+        self.predicted += usize::from(check.prediction.is_some());
+        let (file, line) = (&check.line.file, check.line.line);
         if let Some(why) = check.provability.obstacle() {
-            let (line, name) = (&check.line, &check.name);
-            terminal.note(&format!(
-                "{}:{}: {name} will not be proven: {why}",
-                line.file, line.line
-            ));
+            let name = &check.name;
+            terminal.note(&format!("{file}:{line}: {name} will not be proven: {why}"));
         }
         if let Some(why) = check.contradiction() {
-            contradicted += 1;
-            terminal.note(&format!("{}:{}: {why}", check.line.file, check.line.line));
+            self.contradicted += 1;
+            terminal.note(&format!("{file}:{line}: {why}"));
         }
     }
 
-    let checks = plan.checks();
-    let predicted = checks.iter().filter(|check| check.prediction.is_some());
-    let agreeing = predicted.count() - contradicted;
-    let all = checks.len();
-    let _closed = writeln!(
-        std::io::stdout(),
-        "the policies say what is expected of {agreeing} of {all} checks, and something else of {contradicted}",
-    );
-    contradicted
+    /// Shows the counts.
+    fn show(&self) {
+        let agreeing = self.predicted - self.contradicted;
+        let _closed = writeln!(
+            std::io::stdout(),
+            "the policies say what is expected of {agreeing} of {} checks, and something else of {}",
+            self.all,
+            self.contradicted
+        );
+    }
 }

@@ -22,7 +22,11 @@ pub fn check_result(
     judgement: &Judgement,
     evidence: &Evidence,
 ) -> CheckResult {
-    let texts = FlowTexts { plan, evidence };
+    let texts = FlowTexts {
+        plan,
+        results: &judgement.flows,
+        evidence,
+    };
     let flows: Vec<FlowReport> = judgement
         .flows
         .iter()
@@ -186,7 +190,8 @@ fn contrast_of_deny(texts: &FlowTexts<'_>, proof: &DenyProof) -> String {
 fn describe_violation(texts: &FlowTexts<'_>, violation: &Violation, result: &mut CheckResult) {
     result.verdict = Outcome::Violated;
     let flow = violation.flow();
-    let (source, target) = (texts.sender(flow), texts.receiver(flow));
+    let source = texts.sender(flow);
+    let target = format!("{}{}", texts.receiver(flow), texts.over_family(flow));
 
     match violation {
         Violation::DeniedFlowOpened {
@@ -324,7 +329,12 @@ fn describe_unproven(texts: &FlowTexts<'_>, unproven: &Unproven, result: &mut Ch
         result.seen = "no attempt could settle it".into();
         return;
     };
-    let ends = format!("{} -> {}", texts.sender(flow), texts.receiver(flow));
+    let ends = format!(
+        "{} -> {}{}",
+        texts.sender(flow),
+        texts.receiver(flow),
+        texts.over_family(flow)
+    );
     let evidence = texts.evidence.flow(flow);
     result.seen = match evidence.attempts {
         0 => format!("{ends}: no attempt"),

@@ -14,6 +14,8 @@ use crate::wire::Stage;
 /// Describes the flows of a plan by their evidence.
 pub(super) struct FlowTexts<'a> {
     pub(super) plan: &'a Plan,
+    /// The flows of the check, to tell what differs between address families.
+    pub(super) results: &'a [FlowResult],
     pub(super) evidence: &'a Evidence,
 }
 
@@ -50,6 +52,7 @@ impl FlowTexts<'_> {
             source: self.sender(id),
             sent_as: self.sent_as(flow.probe),
             target: flow.target_kind.to_string(),
+            family: flow.family(),
             address: dialled(flow),
             transport: flow.to.transport.into(),
             request: describe_request(&flow.to.request),
@@ -147,6 +150,34 @@ impl FlowTexts<'_> {
             Source::Node { .. } => SentAs::Node,
             Source::ReferencePod { .. } => SentAs::ReferencePod,
             Source::Runner => SentAs::Runner,
+        }
+    }
+
+    /// " over IPv6", where a flow of the check between the same ends over the other family has
+    /// another result; otherwise nothing.
+    pub(super) fn over_family(&self, id: FlowId) -> String {
+        let flow = self.plan.flow(id);
+        let kind = |wanted: FlowId| {
+            let result = self.results.iter().find(|result| result.flow == wanted);
+            result.map(|result| std::mem::discriminant(&result.verdict))
+        };
+        let is_other_family = |other: &&FlowResult| {
+            let other = self.plan.flow(other.flow);
+            other.probe == flow.probe
+                && other.target_kind == flow.target_kind
+                && other.to.port == flow.to.port
+                && other.to.transport == flow.to.transport
+                && other.family() != flow.family()
+        };
+        let differs = self
+            .results
+            .iter()
+            .filter(is_other_family)
+            .any(|other| kind(other.flow) != kind(id));
+        if differs {
+            format!(" over {}", flow.family())
+        } else {
+            String::new()
         }
     }
 

@@ -1,6 +1,7 @@
 //! Observations compared with what the policies say.
 
 use super::{Expected, FlowOutcome, FlowReport};
+use crate::model::Families;
 
 /// The flows of a check that were observed to differ from the policies, in one sentence with the
 /// usual causes; `None` where all that is known agrees.
@@ -20,9 +21,21 @@ pub(super) fn unpredicted(expected: Expected, flows: &[FlowReport]) -> Option<St
     };
     let causes = usual_causes(*observed);
     Some(format!(
-        "the policies say {predicted}, and {} -> {}{more} was {observed}; usual causes: {causes}",
-        first.source, first.target
+        "the policies say {predicted}, and {} -> {}{}{more} was {observed}; usual causes: {causes}",
+        first.source,
+        first.target,
+        over_family(&differing, flows)
     ))
+}
+
+/// " over IPv6", where flows differ in that family alone and the check has flows of both.
+fn over_family(differing: &[(&FlowReport, Expected)], flows: &[FlowReport]) -> String {
+    let of_differing = Families::of(differing.iter().map(|(flow, _)| flow.family));
+    let of_check = Families::of(flows.iter().map(|flow| flow.family));
+    match of_differing {
+        Some(families) if of_check != of_differing => format!(" over {families}"),
+        _ => String::new(),
+    }
 }
 
 /// What a flow's verdict shows of it; `None` where it shows nothing.
@@ -58,6 +71,7 @@ fn usual_causes(observed: Expected) -> &'static str {
 mod tests {
     use super::*;
     use crate::event::{SentAs, Transport};
+    use crate::model::Family;
 
     fn flow(predicted: Option<Expected>, verdict: FlowOutcome) -> FlowReport {
         FlowReport {
@@ -66,6 +80,7 @@ mod tests {
             source: "shop/web-0 (node-1)".into(),
             sent_as: SentAs::Pod,
             target: "data/db-0 on node-2".into(),
+            family: Family::V4,
             address: "10.0.0.1:5432".into(),
             transport: Transport::Tcp,
             request: "a nonce".into(),

@@ -1,6 +1,7 @@
 //! The result of a check, with its flows and controls.
 
 use super::{CheckRef, Expected, Reach, Reason};
+use crate::model::Family;
 use crate::wire;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -120,6 +121,9 @@ pub struct FlowReport {
     pub source: String,
     pub sent_as: SentAs,
     pub target: String,
+    /// The family of the address, which shows it already.
+    #[serde(skip)]
+    pub family: Family,
     /// The address and port that were dialled.
     pub address: String,
     pub transport: Transport,

@@ -23,7 +23,7 @@
 
 mod trials;
 
-use crate::app::lab::{PlannedLab, place_and_plan, run_planned};
+use crate::app::lab::{PlannedLab, families, place_and_plan, run_planned};
 use crate::app::load;
 use crate::app::options::SuiteInput;
 use crate::app::outputs::Outputs;
@@ -141,7 +141,10 @@ fn load_lab(lab: &LabOptions, terminal: &Terminal) -> Result<LabTests, ExitCode>
         load::suites_and_manifests(input, &lab.manifests, false, &mut sources, terminal)?;
 
     let selection = Selection::default();
-    let planned = place_and_plan(&suites, &manifests, &selection, &sources, terminal)?;
+    let families = families(&suites, None, terminal)?;
+    let planned = place_and_plan(
+        &suites, &manifests, families, &selection, &sources, terminal,
+    )?;
     let names = check_refs(&planned.plan).iter().map(trial_name).collect();
     Ok(LabTests {
         sources,
@@ -258,6 +261,8 @@ fn select(
         return Ok(lab.planned);
     }
 
+    let families = families(&lab.suites, None, terminal)
+        .map_err(|_code| "the suites give different address families")?;
     let only =
         match_exactly(names).ok_or("so many tests cannot be selected by name; run all of them")?;
     let selection = Selection {
@@ -267,6 +272,7 @@ fn select(
     place_and_plan(
         &lab.suites,
         &lab.manifests,
+        families,
         &selection,
         &lab.sources,
         terminal,

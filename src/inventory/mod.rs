@@ -61,6 +61,8 @@ pub struct Inventory {
     pub hosts: BTreeMap<String, Vec<IpAddr>>,
     /// The names among these whose addresses the lab invented, since nothing gives any.
     pub invented_hosts: BTreeSet<String>,
+    /// The full names of the pods that the lab adds to what the manifests declare: its cluster DNS.
+    pub added_pods: BTreeSet<String>,
     /// The addresses that watertight itself sends from; empty where they are not known.
     pub runner: Vec<IpAddr>,
 }
@@ -158,6 +160,9 @@ pub struct DeclaredPod {
     pub placement: Placement,
     /// The addresses in its status; most manifests have none.
     pub addresses: Vec<IpAddr>,
+    /// The port numbers that liveness, readiness and startup probes of its containers ask; a
+    /// container listens on them whether it declares them or not.
+    pub probe_ports: Vec<Port>,
 }
 
 /// The nodes that a declared pod is to run on.

@@ -15,7 +15,7 @@ mod secret;
 
 pub use address::RefusedAddress;
 pub use duration::{ParseDurationError, parse_duration, show_duration};
-pub use family::Family;
+pub use family::{Families, Family};
 pub use name::{EndpointName, HostName, ParseNameError};
 pub use object::{ObjectRef, WorkloadKind, WorkloadRef};
 pub use observed::{ClusterChange, EnforcerCount};

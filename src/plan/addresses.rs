@@ -2,7 +2,8 @@
 //! go to.
 
 use super::endpoints::{
-    EndpointKind, ResolvedEndpoint, ResolvedPort, cluster_addresses, resolve_endpoint, selects,
+    EndpointKind, PodsByNamespace, ResolvedEndpoint, ResolvedPort, cluster_addresses,
+    resolve_endpoint,
 };
 use super::outside::refused_address;
 use super::request::RequestSpec;
@@ -27,11 +28,13 @@ const MAX_SPREAD: usize = 3;
 #[derive(Debug)]
 pub(super) struct Addressing<'a> {
     pub(super) inventory: &'a Inventory,
-    /// Pods and nodes with addresses of one family only, and that family. Mostly empty.
+    /// Sources with addresses of one family only, and that family.
     one_family: HashMap<Source, Family>,
     /// Services whose packets stay on their node (`internalTrafficPolicy: Local`), by namespace and
     /// name. Mostly empty.
     local_only: HashSet<(&'a str, &'a str)>,
+    /// What packets to each Service go to, by namespace and name.
+    service_kinds: HashMap<(&'a str, &'a str), TargetKind>,
     /// The kind of each pod as policies tell pods apart, by namespace and name.
     kinds: HashMap<(&'a str, &'a str), u32>,
     /// Pods whose own packets are sent, from an ephemeral container. Mostly empty.
@@ -48,8 +51,10 @@ impl<'a> Addressing<'a> {
             .nodes
             .iter()
             .map(|node| (node_source(&node.name), &node.addresses));
+        let runner = std::iter::once((Source::Runner, &inventory.runner));
         let one_family = pods
             .chain(nodes)
+            .chain(runner)
             .filter_map(|(source, addresses)| Some((source, single_family(addresses)?)))
             .collect();
 
@@ -64,6 +69,7 @@ impl<'a> Addressing<'a> {
             inventory,
             one_family,
             local_only,
+            service_kinds: service_kinds(inventory),
             kinds: kinds_of(inventory),
             within: BTreeSet::new(),
         }
@@ -215,6 +221,11 @@ impl<'a> Addressing<'a> {
             .collect();
     }
 
+    /// Whether any pod could dial a Service that it is itself behind.
+    pub(super) fn has_hairpins(&self) -> bool {
+        !self.within.is_empty()
+    }
+
     /// Why flows from sources to targets are left out, where a pod would dial a Service that it is
     /// itself behind.
     pub(super) fn hairpin(
@@ -284,7 +295,7 @@ impl<'a> Addressing<'a> {
             .iter()
             .find(|service| cluster_addresses(service).contains(&address));
         if let Some(service) = service {
-            return Some(service_target_kind(service, self.inventory));
+            return self.service_kind(service);
         }
 
         let node = self
@@ -295,6 +306,12 @@ impl<'a> Addressing<'a> {
         Some(TargetKind::Node {
             name: node.name.clone(),
         })
+    }
+
+    /// A Service with the nodes and names of its ready pods.
+    pub(super) fn service_kind(&self, service: &Service) -> Option<TargetKind> {
+        let name = (service.namespace.as_str(), service.name.as_str());
+        self.service_kinds.get(&name).cloned()
     }
 
     /// Every address that is dialled to reach a port of an endpoint.
@@ -393,8 +410,9 @@ impl<'a> Addressing<'a> {
             }
         }
 
-        if let Some(service) = endpoint.service {
-            let target_kind = service_target_kind(service, self.inventory);
+        if let Some(service) = endpoint.service
+            && let Some(target_kind) = self.service_kind(service)
+        {
             for number in &port.on_service {
                 for address in cluster_addresses(service) {
                     targets.push((dial.key(*address, *number), target_kind.clone()));
@@ -564,20 +582,30 @@ pub(super) fn is_hairpin(
     within.contains(source) && may_come_back(source, target_kind)
 }
 
-/// A Service with the nodes and names of its ready pods.
-pub(super) fn service_target_kind(service: &Service, inventory: &Inventory) -> TargetKind {
-    let mut backends: BTreeMap<String, &str> = BTreeMap::new();
-    for pod in inventory
-        .pods
-        .iter()
-        .filter(|pod| selects(service, pod) && (pod.ready || service.publish_not_ready))
-    {
-        backends.insert(pod.full_name(), &pod.node);
-    }
-    let nodes: BTreeSet<&str> = backends.values().copied().collect();
-    TargetKind::Service {
-        service: service.object(),
-        nodes: nodes.into_iter().map(str::to_owned).collect(),
-        pods: backends.into_keys().collect(),
-    }
+/// Every Service, by namespace and name, with the nodes and names of its ready pods.
+fn service_kinds(inventory: &Inventory) -> HashMap<(&str, &str), TargetKind> {
+    let pods = PodsByNamespace::of(inventory);
+    let kind = |service: &Service| {
+        let behind = pods.behind(service).into_iter();
+        let ready = behind
+            .map(|number| &inventory.pods[number])
+            .filter(|pod| pod.ready || service.publish_not_ready);
+        let backends: BTreeMap<String, &str> = ready
+            .map(|pod| (pod.full_name(), pod.node.as_str()))
+            .collect();
+        let nodes: BTreeSet<&str> = backends.values().copied().collect();
+        TargetKind::Service {
+            service: service.object(),
+            nodes: nodes.into_iter().map(str::to_owned).collect(),
+            pods: backends.into_keys().collect(),
+        }
+    };
+    // Of two Services of one name the first counts, as wherever one is looked up by its name.
+    let services = inventory.services.iter().rev();
+    services
+        .map(|service| {
+            let name = (service.namespace.as_str(), service.name.as_str());
+            (name, kind(service))
+        })
+        .collect()
 }

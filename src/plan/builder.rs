@@ -112,6 +112,19 @@ impl Builder {
         probe
     }
 
+    /// Takes the checks out, and forgets their flows.
+    pub(super) fn take_checks(&mut self) -> Vec<Check> {
+        self.flows.clear();
+        self.predicted.clear();
+        self.probes.clear();
+        self.open_probes.clear();
+        self.known.clear();
+        self.sources.clear();
+        self.targets.clear();
+        self.target_kinds.clear();
+        std::mem::take(&mut self.checks)
+    }
+
     /// The flows of checks with an expectation.
     pub(super) fn flows_expected(&self, expected: Expected) -> BTreeSet<FlowId> {
         self.checks

@@ -4,6 +4,7 @@ use super::endpoints::{EndpointKind, resolve_endpoint};
 use super::predict::{Predictions, SeenClasses};
 use super::{Plan, Source, TargetKind};
 use crate::inventory::{Inventory, Pod};
+use crate::policy::Direction;
 use crate::suite::Suite;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -14,13 +15,13 @@ const NAMED: usize = 1_000;
 /// How much of what exists the checks touch.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, schemars::JsonSchema)]
 pub struct Coverage {
-    /// Policies by direction, and those that apply to no flow of a check.
+    /// Policies, and those of which a direction applies to no flow of a check.
     pub policies: Touched,
     /// Rules of policies, and those that no flow of a check matches.
     pub rules: Touched,
     /// Ordered pairs of the suites' endpoints, and those between which no check has a flow.
     pub pairs: Touched,
-    /// Pods that do not share their node's network, and those that are neither source nor target of
+    /// Pods that do not share their node's network and are not the lab's own, and those that are neither source nor target of
     /// a check by their own address.
     pub pods: Touched,
     /// Nodes, and those that no check sends from or to.
@@ -117,7 +118,7 @@ pub(super) fn coverage(
     let of_pods = inventory
         .pods
         .iter()
-        .filter(|pod| !pod.host_network)
+        .filter(|pod| !pod.host_network && !inventory.added_pods.contains(&pod.full_name()))
         .map(|pod| (pod.full_name(), touched(pod)));
     let of_nodes = inventory
         .nodes
@@ -137,20 +138,21 @@ type TouchedByName = BTreeMap<String, bool>;
 
 /// One policy in one direction, and whether any flow of a check matches it, and which of its rules.
 struct TriedPolicy {
-    title: String,
+    policy: String,
+    direction: Direction,
     matched: bool,
     rules: Vec<bool>,
     /// `file:line` of each rule, or nothing.
     origins: Vec<String>,
 }
 
-/// Policies by direction and their rules, and whether any flow of a check matches them.
+/// Policies and their rules, and whether any flow of a check matches them.
 fn of_policies(plan: &Plan, predictions: &Predictions<'_>) -> (TouchedByName, TouchedByName) {
     let all = predictions.rules().map(|(policy, direction, origins)| {
         let origins: Vec<String> = origins.map(str::to_owned).collect();
-        let title = format!("{policy} for {}", direction.as_str());
         TriedPolicy {
-            title,
+            policy: policy.to_string(),
+            direction,
             matched: false,
             rules: vec![false; origins.len()],
             origins,
@@ -179,7 +181,8 @@ fn of_policies(plan: &Plan, predictions: &Predictions<'_>) -> (TouchedByName, To
     }
     let rules = all.iter().flat_map(
         |TriedPolicy {
-             title,
+             policy,
+             direction,
              rules,
              origins,
              ..
@@ -194,17 +197,37 @@ fn of_policies(plan: &Plan, predictions: &Predictions<'_>) -> (TouchedByName, To
                     } else {
                         format!(" at {origin}")
                     };
-                    (format!("rule {number} of {title}{place}"), *met)
+                    let way = direction.as_str();
+                    (format!("rule {number} of {policy} for {way}{place}"), *met)
                 })
         },
     );
     let rules = rules.collect();
-    (
-        all.into_iter()
-            .map(|policy| (policy.title, policy.matched))
-            .collect(),
-        rules,
-    )
+    (whole_policies(&all), rules)
+}
+
+/// Each policy once: touched where every direction is, and otherwise named with the direction that
+/// is not, if the other is.
+fn whole_policies(all: &[TriedPolicy]) -> TouchedByName {
+    let mut directions: BTreeMap<&str, Vec<&TriedPolicy>> = BTreeMap::new();
+    for tried in all {
+        directions.entry(&tried.policy).or_default().push(tried);
+    }
+
+    directions
+        .into_iter()
+        .map(|(policy, tried)| {
+            let (matched, missed): (Vec<&TriedPolicy>, Vec<&TriedPolicy>) =
+                tried.into_iter().partition(|tried| tried.matched);
+            let name = match missed.first() {
+                Some(missed) if !matched.is_empty() => {
+                    format!("{policy} for {}", missed.direction.as_str())
+                }
+                _ => policy.to_owned(),
+            };
+            (name, missed.is_empty())
+        })
+        .collect()
 }
 
 /// A suite's endpoints, for looking up flows.

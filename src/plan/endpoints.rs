@@ -3,7 +3,7 @@
 use crate::inventory::{Inventory, Pod, Service, ServiceKind, ServicePort, TargetPort};
 use crate::model::{Port, Transport};
 use crate::suite::{Endpoint, Locator, PortItem, PortRef};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 /// An endpoint with everything in the inventory that it names.
@@ -192,6 +192,33 @@ pub(super) fn selects(service: &Service, pod: &Pod) -> bool {
             .selector
             .iter()
             .all(|(key, value)| pod.labels.get(key) == Some(value))
+}
+
+/// The pods of each namespace, by their indexes in the inventory.
+pub(super) struct PodsByNamespace<'a> {
+    inventory: &'a Inventory,
+    pods: HashMap<&'a str, Vec<usize>>,
+}
+
+impl<'a> PodsByNamespace<'a> {
+    pub(super) fn of(inventory: &'a Inventory) -> Self {
+        let mut pods: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (number, pod) in inventory.pods.iter().enumerate() {
+            pods.entry(&pod.namespace).or_default().push(number);
+        }
+        Self { inventory, pods }
+    }
+
+    /// The pods that a Service selects, ready or not.
+    pub(super) fn behind(&self, service: &Service) -> Vec<usize> {
+        let of_namespace = self.pods.get(service.namespace.as_str());
+        of_namespace
+            .into_iter()
+            .flatten()
+            .copied()
+            .filter(|number| selects(service, &self.inventory.pods[*number]))
+            .collect()
+    }
 }
 
 impl<'a> ResolvedEndpoint<'a> {

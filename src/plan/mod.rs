@@ -41,19 +41,19 @@ pub use check::{Check, LineRef, Prediction, Provability, Scope};
 pub use check_settings::{CheckSettings, MIN_DEADLINE};
 pub use composite::Composite;
 pub use coverage::{Coverage, Touched};
-pub use draft::{DraftError, draft};
+pub use draft::{DraftError, DraftOptions, DraftSelection, draft};
 pub use flow::{AnswerRule, Flow, Source, TargetKey, TargetKind, Waits};
 pub use parts::PlanParts;
 pub use path::{Path, PathEnd, SMALL_REQUEST, SourceControls};
 pub use policy_delay::shows_identity_towards;
-pub use predict::explain_flows;
+pub use predict::{FlowExplanation, explain_flows};
 pub use probe_plan::{
     REQUEST_DEADLINE, RESOLVE_DEADLINE, RUNS, Schedule, TLS_DEADLINE, floor, longest, probe_plans,
 };
 pub use rates::{Rate, rate_of};
 pub use replan::Replanned;
 pub use request::url_port;
-pub use resolve::{PlanDiagnostic, PlanError, Selection, resolve};
+pub use resolve::{PlanDiagnostic, PlanError, Selection, resolve, survey};
 pub use strength::{ControlStrength, WeakerControls};
 pub use sweep::{METADATA, METADATA_PORT};
 pub use transport::{model_transport, wire_transport};

@@ -4,11 +4,11 @@
 //! controls are tried. It never enters a verdict: nothing in `verdict` can reach it.
 
 use super::builder::Builder;
-use super::endpoints::{selects, target_on};
+use super::endpoints::{PodsByNamespace, target_on};
 use super::transport::model_transport;
 use super::{Check, Flow, FlowId, Plan, Prediction, Source, TargetKind};
 use crate::inventory::{Inventory, Service};
-use crate::model::{Family, ObjectRef, Port, Transport};
+use crate::model::{Families, Family, ObjectRef, Port, Transport};
 use crate::policy::{
     BothSides, Direction, EndpointRef, Explainer, Explanation, InvalidPolicy, MatchedPolicy,
     PolicyName, PortSet, Predictor,
@@ -17,8 +17,15 @@ use crate::suite::Expected;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
-/// Predicts every flow and every check of a plan in the making.
+/// Predicts every flow and every check of a plan in the making, and notes what contradicts the
+/// suites.
 pub(super) fn add(builder: &mut Builder, predictions: &mut Predictions<'_>) {
+    predict(builder, predictions);
+    builder.notes.extend(contradictions(&builder.checks));
+}
+
+/// Predicts every flow and every check of a plan in the making.
+pub(super) fn predict(builder: &mut Builder, predictions: &mut Predictions<'_>) {
     let mut predicted = BTreeMap::new();
     for (index, flow) in builder.flows.iter().enumerate() {
         let source = &builder.probes[flow.probe.0 as usize];
@@ -53,14 +60,33 @@ pub(super) fn add(builder: &mut Builder, predictions: &mut Predictions<'_>) {
             let flow = &builder.flows[flow.0 as usize];
             let source = &builder.probes[flow.probe.0 as usize];
             let (because, change) = predictions.why(source, flow, check.expected);
-            prediction.because = Some(because);
+            let family = contradicting_family(check, &builder.flows, &predicted);
+            let over = family.map_or(String::new(), |family| format!("over {family}, "));
+            prediction.because = Some(format!("{over}{because}"));
             prediction.change = change;
         }
         check.prediction = Some(prediction);
     }
 
     builder.predicted = predicted;
-    builder.notes.extend(contradictions(&builder.checks));
+}
+
+/// The family of all flows that are predicted otherwise than a check expects, where it has flows of
+/// the other family too.
+fn contradicting_family(
+    check: &Check,
+    flows: &[Flow],
+    predicted: &BTreeMap<FlowId, Expected>,
+) -> Option<Families> {
+    let family = |flow: &FlowId| flows[flow.0 as usize].family();
+    let contradicts = |flow: &&FlowId| {
+        predicted
+            .get(flow)
+            .is_some_and(|answer| *answer != check.expected)
+    };
+    let of_contradicting = Families::of(check.flows.iter().filter(contradicts).map(family));
+    let of_check = Families::of(check.flows.iter().map(family));
+    of_contradicting.filter(|_| of_contradicting != of_check)
 }
 
 /// The answer that all flows share, or `Some(None)` where they differ. `None` where some flow has
@@ -81,7 +107,8 @@ pub(super) struct Predictions<'a> {
     predictor: Predictor<'a>,
     explainer: Explainer<'a>,
     pods: HashMap<(&'a str, &'a str), usize>,
-    services: HashMap<(&'a str, &'a str), &'a Service>,
+    /// Services by namespace and name, with the indexes of the pods that they select.
+    services: HashMap<(&'a str, &'a str), (&'a Service, Vec<usize>)>,
 }
 
 /// Pairs of classes that policies treat in the same way, with port and family.
@@ -96,6 +123,7 @@ struct Arrival<'e> {
 impl<'a> Predictions<'a> {
     pub(super) fn new(inventory: &'a Inventory) -> Result<Self, InvalidPolicy> {
         let pods = inventory.pods.iter().enumerate();
+        let by_namespace = PodsByNamespace::of(inventory);
         Ok(Self {
             inventory,
             predictor: Predictor::new(inventory)?,
@@ -106,7 +134,10 @@ impl<'a> Predictions<'a> {
             services: inventory
                 .services
                 .iter()
-                .map(|service| ((service.namespace.as_str(), service.name.as_str()), service))
+                .map(|service| {
+                    let name = (service.namespace.as_str(), service.name.as_str());
+                    (name, (service, by_namespace.behind(service)))
+                })
                 .collect(),
         })
     }
@@ -147,6 +178,11 @@ impl<'a> Predictions<'a> {
     /// The class of a target at an address; `None` for one that is more than one place.
     pub(super) fn target_class(&self, target_kind: &TargetKind, address: IpAddr) -> Option<usize> {
         self.predictor.class_of(self.end_at(target_kind, address)?)
+    }
+
+    /// The class of a pod, by its index into the inventory.
+    pub(super) fn class_of_pod(&self, pod: usize) -> Option<usize> {
+        self.predictor.class_of(EndpointRef::Pod(pod))
     }
 
     /// Every port that policies admit from a class of sources to a class of targets.
@@ -334,12 +370,12 @@ impl<'a> Predictions<'a> {
         if !matches!(from, EndpointRef::Pod(_)) {
             return false;
         }
-        let Some(dns) = self.services.get(&("kube-system", "kube-dns")).copied() else {
+        let Some((dns, pods)) = self.services.get(&("kube-system", "kube-dns")) else {
             return false;
         };
         let asked = Port::new(53, Transport::Udp);
         let arrivals = asked
-            .and_then(|port| self.behind(dns, port))
+            .and_then(|port| self.behind(dns, pods, port))
             .unwrap_or_default();
         // A name server may be asked in either family: the pod asks in whichever its resolv.conf
         // names first.
@@ -373,10 +409,10 @@ impl<'a> Predictions<'a> {
                     namespace, name, ..
                 },
                 ..
-            } => self.behind(
-                self.services.get(&(namespace.as_str(), name.as_str()))?,
-                port,
-            ),
+            } => {
+                let (service, pods) = self.services.get(&(namespace.as_str(), name.as_str()))?;
+                self.behind(service, pods, port)
+            }
             TargetKind::Node { name } => Some(vec![Arrival {
                 end: EndpointRef::Node(name),
                 port,
@@ -392,11 +428,17 @@ impl<'a> Predictions<'a> {
 
     /// The pods behind a Service's port, and their own port: policies see packets after
     /// translation.
-    fn behind<'e>(&self, service: &Service, port: Port) -> Option<Vec<Arrival<'e>>> {
+    fn behind<'e>(
+        &self,
+        service: &Service,
+        selected: &[usize],
+        port: Port,
+    ) -> Option<Vec<Arrival<'e>>> {
         let service_port = service.ports.iter().find(|known| known.port == port)?;
         let mut arrivals = Vec::new();
-        for (number, pod) in self.inventory.pods.iter().enumerate() {
-            if !selects(service, pod) || !(pod.ready || service.publish_not_ready) {
+        for number in selected.iter().copied() {
+            let pod = &self.inventory.pods[number];
+            if !(pod.ready || service.publish_not_ready) {
                 continue;
             }
             let target = target_on(&service_port.target, port.transport(), pod)
@@ -410,17 +452,31 @@ impl<'a> Predictions<'a> {
     }
 }
 
+/// An explanation, and the flows that it fits.
+#[derive(Debug, serde::Serialize)]
+pub struct FlowExplanation {
+    #[serde(flatten)]
+    pub explanation: Explanation,
+    /// The family of these flows, where flows of the other family are explained otherwise.
+    pub family: Option<Family>,
+    /// How many more flows it fits.
+    #[serde(skip)]
+    pub others: usize,
+}
+
 /// Why policies allow or deny the flows of all checks, and what would change the answer: one
-/// explanation for all flows that it fits, and how many more flows those are.
+/// explanation for all flows that it fits.
 ///
 /// # Errors
 /// [`InvalidPolicy`]: the first policy that no API server would have taken.
 pub fn explain_flows(
     plan: &Plan,
     inventory: &Inventory,
-) -> Result<Vec<(Explanation, usize)>, InvalidPolicy> {
+) -> Result<Vec<FlowExplanation>, InvalidPolicy> {
     let mut predictions = Predictions::new(inventory)?;
-    let mut explanations: Vec<(Explanation, usize)> = Vec::new();
+    let mut explanations: Vec<FlowExplanation> = Vec::new();
+    // Of the flows of each explanation, one family each.
+    let mut families: Vec<Vec<Family>> = Vec::new();
     for flow in plan
         .checks()
         .iter()
@@ -435,9 +491,11 @@ pub fn explain_flows(
             let explanation = predictions.explainer.explain(from, end, port, Some(family));
             let known = explanations
                 .iter_mut()
-                .find(|(known, _)| known.is_like(&explanation));
-            if let Some((_, more)) = known {
-                *more += 1;
+                .zip(&mut families)
+                .find(|(known, _)| known.explanation.is_like(&explanation));
+            if let Some((known, families)) = known {
+                known.others += 1;
+                families.push(family);
                 continue;
             }
             let mut advised = predictions.explainer.advise(from, end, port, Some(family));
@@ -465,10 +523,27 @@ pub fn explain_flows(
                         .side_effects(change, from, end, port)?,
                 );
             }
-            explanations.push((advised, 0));
+            explanations.push(FlowExplanation {
+                explanation: advised,
+                family: None,
+                others: 0,
+            });
+            families.push(vec![family]);
         }
     }
+    name_families(&mut explanations, &families);
     Ok(explanations)
+}
+
+/// Names the family of each explanation that fits flows of one family only, where both families
+/// are explained.
+fn name_families(explanations: &mut [FlowExplanation], families: &[Vec<Family>]) {
+    let of_all = Families::of(families.iter().flatten().copied());
+    for (explanation, families) in explanations.iter_mut().zip(families) {
+        if Families::of(families.iter().copied()) != of_all {
+            explanation.family = families.first().copied();
+        }
+    }
 }
 
 /// Replaces an address that the lab invented in advice by the host's name: no policy should admit an

@@ -166,19 +166,95 @@ pub fn resolve(
     Ok(plan)
 }
 
-/// The error that no check can be proven, if that is so.
-fn all_unprovable(checks: &[Check]) -> Option<PlanError> {
-    let mut first = None;
-    for check in checks {
+/// Gives every check of suites with its prediction to `each`, in order, and keeps none: what a plan
+/// would have of them, without controls. Returns how many there are.
+///
+/// # Errors
+/// [`PlanError`], as [`resolve`] without a selection.
+pub fn survey(
+    suites: &[Suite],
+    inventory: &Inventory,
+    backend: &BackendProperties,
+    each: &mut dyn FnMut(&Check),
+) -> Result<usize, PlanError> {
+    let selection = Selection::default();
+    let addressing = Addressing::of(inventory);
+    let mut predictions = Predictions::new(inventory);
+    let mut builder = Builder::default();
+    let mut diagnostics = Vec::new();
+    let mut without_checks = Vec::new();
+    let mut count = 0;
+    let mut unprovable = AllUnprovable::default();
+    for (index, suite) in suites.iter().enumerate() {
+        let mut take = |check: &Check| {
+            count += 1;
+            unprovable.add(check);
+            each(check);
+        };
+        let expander = SuiteExpander::new(
+            index,
+            suite,
+            backend,
+            &selection,
+            &addressing,
+            predictions.as_mut().ok(),
+            &mut builder,
+        );
+        let expansion = expander.survey(&mut take);
+        diagnostics.extend(expansion.diagnostics);
+        if !expansion.has_checks {
+            without_checks.push(format!("{} ({})", suite.name, suite.file));
+        }
+    }
+    if !diagnostics.is_empty() {
+        return Err(PlanError::Invalid(diagnostics));
+    }
+    if !without_checks.is_empty() {
+        return Err(PlanError::SuiteWithoutChecks(without_checks));
+    }
+    match unprovable.error() {
+        Some(error) => Err(error),
+        None => Ok(count),
+    }
+}
+
+/// Whether no check can be proven.
+#[derive(Default)]
+struct AllUnprovable {
+    count: usize,
+    /// Why the first cannot.
+    first: Option<String>,
+    /// Whether some check may be proven.
+    is_refuted: bool,
+}
+
+impl AllUnprovable {
+    fn add(&mut self, check: &Check) {
+        self.count += 1;
         match &check.provability {
-            Provability::Unprovable(why) => first = first.or(Some(why)),
+            Provability::Unprovable(why) => {
+                self.first.get_or_insert_with(|| why.clone());
+            }
             Provability::Provable
             | Provability::MatchesNothing(_)
             | Provability::AddressUnknown(_)
             | Provability::NothingReady(_)
             | Provability::Incomplete(_)
-            | Provability::PoliciesAdmitMore(_) => return None,
+            | Provability::PoliciesAdmitMore(_) => self.is_refuted = true,
         }
     }
-    Some(PlanError::AllUnprovable(checks.len(), first?.clone()))
+
+    fn error(self) -> Option<PlanError> {
+        let first = self.first.filter(|_| !self.is_refuted)?;
+        Some(PlanError::AllUnprovable(self.count, first))
+    }
+}
+
+/// The error that no check can be proven, if that is so.
+fn all_unprovable(checks: &[Check]) -> Option<PlanError> {
+    let mut all = AllUnprovable::default();
+    for check in checks {
+        all.add(check);
+    }
+    all.error()
 }

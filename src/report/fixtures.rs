@@ -6,7 +6,7 @@ use crate::event::{
     ReasonText, RequiredTier, RunEvent, RunInfo, SentAs, SettingsReport, Spread, SuiteRef, Summary,
     Touched, Transport, WindowReport,
 };
-use crate::model::PolicyRef;
+use crate::model::{Family, PolicyRef};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -155,6 +155,7 @@ fn flow(
         source: source.into(),
         sent_as: SentAs::Pod,
         target: target.into(),
+        family: Family::V4,
         address: address.into(),
         transport: Transport::Tcp,
         request: "a nonce".into(),

@@ -148,7 +148,7 @@ fn decode(
     }
 
     let (name, _) = name(root)?;
-    Some(finish(
+    let suite = finish(
         name.to_owned(),
         file,
         sources,
@@ -156,7 +156,11 @@ fn decode(
         defaults,
         lines,
         everything_else,
-    ))
+    );
+    Some(Suite {
+        lab_families: spec.get("settings").and_then(settings::lab_families),
+        ..suite
+    })
 }
 
 /// Assembles a suite.
@@ -175,6 +179,7 @@ pub(super) fn finish(
         sha256: sources.sha256(file).to_owned(),
         endpoints: names.into_endpoints(),
         settings,
+        lab_families: None,
         lines: lines.into_iter().map(|placed| placed.line).collect(),
         everything_else,
     }

@@ -9,7 +9,7 @@ use super::shape::{one_or_more, text};
 use super::{Endpoint, EndpointId, Locator, PortItem, SourceMode};
 use crate::model::{EndpointName, HostName, ObjectRef};
 use crate::source::{Diagnostic, Diagnostics, Entry, Node, Sources, Span};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 /// The most groups of a cycle that a message names.
@@ -310,9 +310,11 @@ fn locator_error(name: &str, node: &Node) -> Option<(String, String)> {
                 .to_owned(),
         )),
         ["host", "ip"] if !(has_source || has_namespace || has_service) => None,
-        [] if !has_service => Some((
+        [] if !has_service && !has_namespace => Some((
             format!("{name} does not say how to find it"),
-            "give it namespace and workload, pods or service; or host; or ip".to_owned(),
+            "give it namespace, for all of its pods, or also workload, pods or service; or host; \
+             or ip"
+                .to_owned(),
         )),
         [first, second, ..] if keys.as_slice() != ["host", "ip"] => Some((
             format!("{name} has both {first} and {second}"),
@@ -375,7 +377,14 @@ fn locator(node: &Node) -> Option<Locator> {
         return Some(Locator::Pods { namespace, labels });
     }
 
-    let name = text(node.get("service")?)?.to_owned();
+    let Some(service) = node.get("service") else {
+        // A namespace alone is all of its pods.
+        return Some(Locator::Pods {
+            namespace,
+            labels: BTreeMap::new(),
+        });
+    };
+    let name = text(service)?.to_owned();
     Some(Locator::Service {
         service: ObjectRef {
             namespace,

@@ -2,6 +2,7 @@
 
 use super::forms::Form;
 use super::{Mechanism, RequiredTier, SourceMode, Spread};
+use crate::model::Families;
 
 /// A mapping with known keys.
 #[derive(Debug)]
@@ -298,7 +299,12 @@ macro_rules! with_settings {
 /// `spec.settings`.
 pub(super) static SETTINGS: Table = Table {
     what: "settings",
-    fields: with_settings!(),
+    fields: with_settings!(optional(
+        "labFamilies",
+        Shape::OneOrMore(&Shape::Scalar(Form::OneOf(Families::NAMES))),
+        "the address families of the lab; in a cluster they are the cluster's",
+        "[ipv4, ipv6]"
+    ),),
 };
 
 /// A line's long form: the line, its metadata, and every setting.

@@ -39,7 +39,9 @@ pub use names::{INSTANCE_METADATA, WIRE_SERVER};
 pub use schema::schema;
 pub use scheme::Scheme;
 
-use crate::model::{HostName, ObjectRef, Port, SecretText, Secrets, Transport, WorkloadRef};
+use crate::model::{
+    Families, HostName, ObjectRef, Port, SecretText, Secrets, Transport, WorkloadRef,
+};
 use crate::source::Place;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -59,6 +61,8 @@ pub struct Suite {
     pub endpoints: Vec<Endpoint>,
     /// `spec.settings`.
     pub settings: Settings,
+    /// The address families of the lab, `labFamilies` of `spec.settings`.
+    pub lab_families: Option<Families>,
     /// `spec.expect`.
     pub lines: Vec<Line>,
     /// The position of `spec.everythingElse: denied`, if given.

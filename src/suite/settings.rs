@@ -10,7 +10,7 @@ use super::{
     EndpointId, Expected, Mechanism, Refusal, RequestText, RequiredTier, Settings, Spread, Subject,
     TargetItem, TargetWhat,
 };
-use crate::model::{SecretText, Transport, parse_duration};
+use crate::model::{Families, SecretText, Transport, parse_duration};
 use crate::source::{Diagnostic, Diagnostics, Key, Node, Sources, Span};
 use std::env::VarError;
 use std::time::Duration;
@@ -72,6 +72,13 @@ fn set(settings: &mut Settings, key: &str, value: &Node, diagnostics: &mut Diagn
         _ => return false,
     }
     true
+}
+
+/// The families of `labFamilies`, which are of the whole suite.
+pub(super) fn lab_families(node: &Node) -> Option<Families> {
+    let value = node.get("labFamilies")?;
+    let names = value.as_sequence().unwrap_or(std::slice::from_ref(value));
+    Families::parse(names.iter().filter_map(text)).ok()
 }
 
 fn owned_text(node: &Node) -> Option<String> {
@@ -329,7 +336,7 @@ mod tests {
             .fields
             .iter()
             .chain(of_lines.filter(|field| field.name == "established"))
-            .filter(|field| field.name != "control")
+            .filter(|field| !["control", "labFamilies"].contains(&field.name))
         {
             let mut sources = Sources::new();
             let file = sources.add("a.yaml", format!("{}: {}\n", field.name, field.example));

@@ -11,13 +11,19 @@ fn drafts_of_the_examples_are_valid_and_every_line_is_proven() {
     let files = Files::new();
     for example in EXAMPLES {
         let manifests = format!("suites/{example}/manifests");
-        let drafted = ran(&mut watertight([
-            "suite", "--from", &manifests, "--name", example,
-        ]));
+        let call = ["suite", "--from", &manifests, "--name", example];
+        let both_families = ["--lab-families", "ipv4,ipv6"];
+        let call = || ran(&mut watertight(call.iter().chain(&both_families)));
+        let drafted = call();
         drafted.ends(0);
-        let again = ran(&mut watertight([
-            "suite", "--from", &manifests, "--name", example,
-        ]));
+        assert!(
+            drafted
+                .out
+                .contains("settings: { labFamilies: [ipv4, ipv6] }"),
+            "{}",
+            drafted.out
+        );
+        let again = call();
         assert_eq!(drafted.out, again.out, "one input, one draft");
         let file = files.with(&format!("{example}.yaml"), &drafted.out);
         ran(&mut watertight([
@@ -89,7 +95,8 @@ fn a_draft_names_the_rule_behind_a_line_and_marks_guesses() {
         "# NetworkPolicy data/postgres (suites/shop/manifests/policies-data.yaml:1) isolates postgres.",
         "# by egress rule 1 of NetworkPolicy shop/api, ingress rule 1 of NetworkPolicy data/postgres\n    - api -> postgres allowed",
         "# stopped by NetworkPolicy data/postgres alone: egress rule 2 of NetworkPolicy shop/web would let it through\n    - web -> postgres denied",
-        "metadata: { ip: 169.254.169.254, ports: [80] }   # guessed:",
+        "    # metadata: { ip: 169.254.169.254, ports: [80] }   # guessed:",
+        "    # - in-shop, postgres -> metadata, elsewhere denied",
         "metadata: { name: drafted }",
         "everythingElse: denied",
     ] {
@@ -99,7 +106,9 @@ fn a_draft_names_the_rule_behind_a_line_and_marks_guesses() {
             drafted.out
         );
     }
-    assert_eq!(drafted.err, "");
+    drafted.complains("policies name addresses of the other family");
+    let block = "# Address blocks of a family that no pod has an address of, so that nothing can be sent there:\n  #   2001:db8:113::/124";
+    assert!(drafted.out.contains(block), "{}", drafted.out);
 }
 
 #[test]
@@ -168,4 +177,99 @@ fn a_draft_is_read_from_standard_input_and_written_to_a_pipe() {
         "{}",
         validated.out
     );
+}
+
+/// What a policy says of the metadata address, whatever port it names, is for a person to choose.
+#[test]
+fn the_metadata_address_is_a_comment_at_its_own_port() {
+    let files = Files::new();
+    let manifests = files.with(
+        "manifests.yaml",
+        "apiVersion: v1
+kind: Pod
+metadata: { name: api, namespace: pay, labels: { app: api } }
+spec: { containers: [{ name: c, image: i, ports: [{ containerPort: 8080 }] }] }
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: out, namespace: pay }
+spec:
+  podSelector: {}
+  policyTypes: [Egress]
+  egress: [{ to: [{ ipBlock: { cidr: 0.0.0.0/0, except: [169.254.169.254/32] } }], ports: [{ port: 443 }] }]
+",
+    );
+    let drafted = ran(&mut watertight(["suite", "--from", &manifests]));
+    drafted.ends(0);
+    let lines = drafted.out.lines().map(str::trim);
+    let of_metadata: Vec<&str> = lines
+        .filter(|line| line.contains("metadata") && !line.starts_with("metadata: { name"))
+        .collect();
+    assert!(!of_metadata.is_empty());
+    assert!(
+        of_metadata.iter().all(|line| line.starts_with('#')),
+        "{of_metadata:?}"
+    );
+    assert!(
+        of_metadata
+            .iter()
+            .any(|line| line.starts_with("# metadata: { ip: 169.254.169.254, ports: [80] }")),
+        "{of_metadata:?}"
+    );
+    assert!(
+        of_metadata.contains(&"# - api -> metadata denied"),
+        "{of_metadata:?}"
+    );
+
+    // What is uncommented is valid, and the policies agree with it.
+    let uncommented: String = drafted
+        .out
+        .lines()
+        .map(|line| {
+            let optional = line.starts_with("    # - ")
+                || line.starts_with("    # metadata:")
+                || line.starts_with("    # elsewhere:");
+            let line = if optional {
+                line.replacen("# ", "", 1)
+            } else {
+                line.to_owned()
+            };
+            line + "\n"
+        })
+        .collect();
+    let suite = files.with("suite.yaml", uncommented);
+    let validated = ran(&mut watertight([
+        "validate", "--strict", &suite, "--with", &manifests,
+    ]));
+    validated.ends(0);
+}
+
+#[test]
+fn namespaces_and_labels_select_what_a_draft_is_about() {
+    let manifests = "suites/shop/manifests";
+    let drafted = |options: &[&str]| {
+        let call = ["suite", "--from", manifests];
+        ran(&mut watertight(call.iter().chain(options)))
+    };
+    let data = drafted(&["-n", "data"]);
+    data.ends(0);
+    assert!(
+        data.out.contains("postgres: {") && !data.out.contains("namespace: shop"),
+        "{}",
+        data.out
+    );
+    let both = drafted(&["-n", "data,shop", "-l", "app!=web"]);
+    both.ends(0);
+    assert!(
+        both.out.contains("postgres: {") && both.out.contains("api: {"),
+        "{}",
+        both.out
+    );
+    assert!(!both.out.contains("Deployment/web"), "{}", both.out);
+    drafted(&["-n", "dat"])
+        .ends(2)
+        .complains("-n dat selects no pod");
+    drafted(&["-l", "app in web"])
+        .ends(2)
+        .complains("selects no labels");
 }

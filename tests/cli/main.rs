@@ -10,6 +10,7 @@ mod deployment;
 mod documents;
 mod drafts;
 mod exit_codes;
+mod families;
 mod hosts;
 mod image;
 mod one_model;

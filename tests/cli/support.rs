@@ -27,6 +27,7 @@ pub(crate) fn watertight<A: AsRef<std::ffi::OsStr>>(
         "CLICOLOR_FORCE",
         "WATERTIGHT_COLOR",
         "WATERTIGHT_LAB_DENY",
+        "WATERTIGHT_LAB_FAMILIES",
         "GITHUB_ACTIONS",
         "CI",
     ] {

@@ -48,6 +48,7 @@ fn an_open_port_that_no_line_names_is_violated_in_every_report() {
         &suite,
         "--lab",
         WORLD,
+        "--lab-families=ipv4,ipv6",
         "--sweep",
         "shop/Deployment/web",
         "--report",

@@ -30,7 +30,7 @@ pub(crate) fn world(text: impl Into<String>, outside: &[Outside]) -> World {
 /// The world of objects, with these hosts outside the cluster.
 #[track_caller]
 pub(crate) fn place(manifests: &Manifests, outside: &[Outside]) -> World {
-    World::place(manifests, outside, Layout::default()).expect("a world")
+    World::place(manifests, outside, Layout::dual_stack()).expect("a world")
 }
 
 /// The suites of a text. An error in it fails the test; a warning does not.

@@ -91,6 +91,47 @@ fn one_line_touches_only_its_pair_rules_and_pods() {
 }
 
 #[test]
+fn policy_counts_once_and_the_labs_own_dns_not_at_all() {
+    let text = "\
+apiVersion: v1
+kind: Pod
+metadata: { name: a, namespace: n, labels: { app: a } }
+spec: { containers: [{ name: c, image: i, ports: [{ containerPort: 80 }] }] }
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: b, namespace: n, labels: { app: b } }
+spec: { containers: [{ name: c, image: i, ports: [{ containerPort: 80 }] }] }
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: both, namespace: n }
+spec: { podSelector: { matchLabels: { app: a } }, policyTypes: [Ingress, Egress] }
+";
+    let covered = |line: &str| {
+        let suites = worlds::suites(format!(
+            "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{ name: s }}\nspec:\n  endpoints:\n    \
+             a: {{ namespace: n, workload: Pod/a }}\n    b: {{ namespace: n, workload: Pod/b }}\n  expect: [\"{line}\"]\n"
+        ));
+        let world = worlds::world(text, &[]);
+        let plan = worlds::lab_plan(&world, &suites);
+        plan.coverage().cloned().expect("valid policies")
+    };
+
+    let one_way = covered("b -> a:80 denied");
+    assert_eq!((one_way.policies.all, one_way.policies.touched), (1, 0));
+    let left = &one_way.policies.left;
+    assert!(
+        left[0].starts_with("NetworkPolicy n/both") && left[0].ends_with("for Egress"),
+        "{left:?}"
+    );
+    assert_eq!(one_way.pods.all, 2, "{:?}", one_way.pods);
+
+    let both_ways = covered("a, b -> a:80, b:80 denied");
+    assert_eq!((both_ways.policies.all, both_ways.policies.touched), (1, 1));
+}
+
+#[test]
 fn everything_else_touches_every_pair_that_has_a_port() {
     let coverage = coverage_of(
         "  expect:\n    - web -> api:8080 allowed\n    - api -> postgres:5432 allowed\n  everythingElse: denied\n",

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use watertight::app::{outside_hosts, plan_in};
 use watertight::backend::lab::usable_outside;
 use watertight::inventory::{Manifests, load_manifests};
-use watertight::plan::{BackendKind, Check, DraftError, Plan, Provability, Selection, draft};
+use watertight::plan::{
+    BackendKind, Check, DraftError, DraftOptions, Plan, Provability, Selection, draft,
+};
 use watertight::source::Sources;
 use watertight::suite::{self, Expected, Suite};
 
@@ -16,14 +18,16 @@ fn planned(manifests: &Manifests) -> Result<(String, Plan), DraftError> {
     let text = draft(
         world.inventory(),
         BackendKind::Lab,
-        "drafted",
+        &options(),
         usable_outside,
+        &mut |_, _| {},
     )?;
     let again = draft(
         world.inventory(),
         BackendKind::Lab,
-        "drafted",
+        &options(),
         usable_outside,
+        &mut |_, _| {},
     )?;
 
     assert_eq!(text, again, "the same world has the same draft");
@@ -32,6 +36,13 @@ fn planned(manifests: &Manifests) -> Result<(String, Plan), DraftError> {
     let plan = plan_in(&world, &suites, &Selection::default())
         .unwrap_or_else(|error| panic!("{error:?}\n{text}"));
     Ok((text, plan))
+}
+
+fn options() -> DraftOptions {
+    DraftOptions {
+        name: "drafted".to_owned(),
+        ..DraftOptions::default()
+    }
 }
 
 fn read(text: &str) -> Vec<Suite> {
@@ -161,8 +172,14 @@ fn draft_of_a_world_without_pods_is_an_error() {
     let world = worlds::place(&Manifests::default(), &[]);
     let mut inventory = world.inventory().clone();
     inventory.pods.clear();
-    let error = draft(&inventory, BackendKind::Lab, "drafted", usable_outside)
-        .expect_err("there is no pod");
+    let error = draft(
+        &inventory,
+        BackendKind::Lab,
+        &options(),
+        usable_outside,
+        &mut |_, _| {},
+    )
+    .expect_err("there is no pod");
     assert_eq!(error, DraftError::NoWorkload);
 }
 
@@ -174,4 +191,100 @@ proptest! {
         let (text, plan) = planned(&manifests).expect("a draft");
         assert_predicted(&text, &plan);
     }
+}
+
+/// Workloads in namespaces of ten, one in three of each tier, with a Service and two pods each.
+fn workloads(number: usize) -> String {
+    let tiers = ["web", "api", "db"];
+    (0..number)
+        .map(|n| {
+            let (namespace, tier) = (n / 10, tiers[n % 3]);
+            format!(
+                "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: w{n}, namespace: ns{namespace}}}, spec: {{replicas: 2, \
+                 selector: {{matchLabels: {{app: w{n}}}}}, template: {{metadata: {{labels: {{app: w{n}, tier: {tier}}}}}, \
+                 spec: {{containers: [{{name: c, image: i, ports: [{{containerPort: 8080}}]}}]}}}}}}}}\n---\n\
+                 {{apiVersion: v1, kind: Service, metadata: {{name: w{n}, namespace: ns{namespace}}}, \
+                 spec: {{selector: {{app: w{n}}}, ports: [{{port: 80, targetPort: 8080}}]}}}}\n---\n"
+            )
+        })
+        .collect()
+}
+
+/// A policy of each namespace: pods of a tier are reached by those of the tier before it alone.
+fn policies_by_tier(namespaces: usize) -> String {
+    let rule = |namespace: usize, from: &str, to: &str| {
+        format!(
+            "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: {to}, namespace: ns{namespace}}}, \
+             spec: {{podSelector: {{matchLabels: {{tier: {to}}}}}, policyTypes: [Ingress], \
+             ingress: [{{from: [{{podSelector: {{matchLabels: {{tier: {from}}}}}}}], ports: [{{port: 8080}}]}}]}}}}\n---\n"
+        )
+    };
+    (0..namespaces)
+        .map(|namespace| rule(namespace, "web", "api") + &rule(namespace, "api", "db"))
+        .collect()
+}
+
+/// A policy of each workload, which only the next one reaches.
+fn policies_by_workload(number: usize) -> String {
+    (0..number)
+        .map(|n| {
+            let (namespace, next) = (n / 10, n / 10 * 10 + (n + 1) % 10);
+            format!(
+                "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: w{n}, namespace: ns{namespace}}}, \
+                 spec: {{podSelector: {{matchLabels: {{app: w{n}}}}}, policyTypes: [Ingress], \
+                 ingress: [{{from: [{{podSelector: {{matchLabels: {{app: w{next}}}}}}}], ports: [{{port: 8080}}]}}]}}}}\n---\n"
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn workloads_that_are_equal_to_policies_are_one_group() {
+    let text = workloads(20) + &policies_by_tier(2);
+    let (text, plan) = planned(&worlds::manifests(text)).expect("a draft");
+    assert_predicted(&text, &plan);
+    for group in ["like-w0: [w0, w3, w6, w9]", "like-w11: [w11, w14, w17]"] {
+        assert!(text.contains(group), "{group} is not in:\n{text}");
+    }
+    assert!(text.contains("- like-w0 -> like-w1 allowed"), "{text}");
+    assert!(
+        text.contains("- w0, w3, w6, w9 -> w0, w3, w6, w9 allowed"),
+        "{text}"
+    );
+
+    // Members of one group are a pair too, and each is one with itself.
+    let expected = |name: &str| {
+        let mut checks = plan.checks().iter();
+        checks
+            .find(|check| check.name.starts_with(name))
+            .map(|check| check.expected)
+    };
+    assert_eq!(expected("w0 -> w3:"), Some(Expected::Allowed), "{text}");
+    assert_eq!(expected("w0 -> w0:"), Some(Expected::Allowed), "{text}");
+    assert_eq!(expected("w1 -> w4:"), Some(Expected::Denied), "{text}");
+    assert_eq!(expected("w1 -> w1:"), Some(Expected::Denied), "{text}");
+}
+
+#[test]
+fn draft_of_many_different_workloads_has_two_lines_of_each() {
+    const WORKLOADS: usize = 70;
+
+    let no_egress = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: no-egress, namespace: ns6}, \
+                     spec: {podSelector: {matchLabels: {app: w69}}, policyTypes: [Egress]}}\n";
+    let text = workloads(WORKLOADS) + &policies_by_workload(WORKLOADS) + no_egress;
+    let (text, plan) = planned(&worlds::manifests(text)).expect("a draft");
+    assert_predicted(&text, &plan);
+    // Each is reached by one other and asks cluster DNS at two ports, which also asks itself; one
+    // sends nothing.
+    assert_eq!(count(&plan, Expected::Allowed), WORKLOADS * 3 - 1, "{text}");
+    assert!(
+        text.contains("# - w69 -> metadata, elsewhere denied"),
+        "{text}"
+    );
+    let lines = text.lines().count();
+    assert!(lines < 2 * WORKLOADS + 40, "{lines} lines:\n{text}");
+    assert!(
+        text.contains("- w1 -> w0 allowed   # by ingress rule 1 of NetworkPolicy ns0/w0"),
+        "{text}"
+    );
 }

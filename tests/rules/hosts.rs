@@ -40,7 +40,7 @@ fn planned(policies: &str, pay: &str, line: &str) -> Plan {
     let suites = suites(pay, line);
     let manifests = worlds::manifests(format!("{POD}{policies}"));
     let world =
-        World::place(&manifests, &outside_hosts(&suites), Layout::default()).expect("a world");
+        World::place(&manifests, &outside_hosts(&suites), Layout::dual_stack()).expect("a world");
     resolve(
         &suites,
         world.inventory(),
@@ -133,7 +133,7 @@ fn denied_address_that_is_set_aside_is_noted_in_a_cluster_alone() {
     let world = World::place(
         &worlds::manifests(POD),
         &outside_hosts(&suites),
-        Layout::default(),
+        Layout::dual_stack(),
     )
     .unwrap();
     let is_noted = |kind: BackendKind| {
@@ -158,7 +158,7 @@ fn denied_address_that_is_set_aside_is_noted_in_a_cluster_alone() {
 fn name_that_resolves_to_a_refused_address_is_not_dialled() {
     let suites = suites(NO_ADDRESS, "a -> pay:443, 198.51.100.9:443 denied");
     let manifests = worlds::manifests(POD);
-    let world = World::place(&manifests, &outside_hosts(&suites), Layout::default()).unwrap();
+    let world = World::place(&manifests, &outside_hosts(&suites), Layout::dual_stack()).unwrap();
     let mut inventory = world.inventory().clone();
     inventory.invented_hosts.clear();
     inventory

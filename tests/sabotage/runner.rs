@@ -124,8 +124,12 @@ impl Evaluation {
     /// The world, its plan, and how the plan is renewed.
     pub(crate) fn prepare(&self) -> (World, Plan, Replan) {
         let suites = [self.suite.clone()];
-        let world = World::place(&self.manifests, &outside_hosts(&suites), Layout::default())
-            .expect("a world");
+        let world = World::place(
+            &self.manifests,
+            &outside_hosts(&suites),
+            Layout::dual_stack(),
+        )
+        .expect("a world");
         let plan = plan_in(&world, &suites, &Selection::default());
         let replan = replan_in(&world, &suites, &Selection::default());
         (

@@ -2,7 +2,7 @@
 
 use super::world::PlaceError;
 use crate::inventory::Cidr;
-use crate::model::{Family, RefusedAddress};
+use crate::model::{Families, Family, RefusedAddress};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -86,8 +86,10 @@ pub(super) fn reference_pod(n: usize) -> [IpAddr; 2] {
 const REFERENCE_POD_HOST: u32 = (1 << 12) - 2;
 
 /// Allocates addresses; a claimed address is never allocated.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Addresses {
+    /// The families in which addresses are allocated.
+    pub(super) families: Families,
     taken: BTreeSet<IpAddr>,
     /// The last number allocated in each node's pod ranges.
     pods: Vec<u32>,
@@ -100,7 +102,7 @@ pub(super) struct Addresses {
 
 impl Addresses {
     /// An allocator for a number of nodes. The fixed addresses of the lab are taken from the start.
-    pub(super) fn new(nodes: usize) -> Self {
+    pub(super) fn new(nodes: usize, families: Families) -> Self {
         let mut taken = BTreeSet::from([IpAddr::V4(GATEWAY_V4)]);
         taken.extend(
             RUNNER
@@ -111,6 +113,7 @@ impl Addresses {
         );
         taken.extend((0..nodes).flat_map(node));
         Self {
+            families,
             taken,
             pods: vec![0; nodes],
             services: 0,
@@ -131,7 +134,7 @@ impl Addresses {
     }
 
     /// Allocates a pod's addresses on node number `n`, one of each family.
-    pub(super) fn pod(&mut self, n: usize) -> Result<[IpAddr; 2], PlaceError> {
+    pub(super) fn pod(&mut self, n: usize) -> Result<Vec<IpAddr>, PlaceError> {
         loop {
             self.pods[n] += 1;
             let host = self.pods[n];
@@ -143,7 +146,7 @@ impl Addresses {
             let v6 = IpAddr::V6(Ipv6Addr::from(base_v6(n) + u128::from(host)));
             if !self.taken.contains(&v4) && !self.taken.contains(&v6) {
                 self.taken.extend([v4, v6]);
-                return Ok([v4, v6]);
+                return Ok(self.families.keep([v4, v6]));
             }
         }
     }
@@ -172,7 +175,7 @@ impl Addresses {
         }
     }
 
-    /// Invents an outside host's addresses, one of each family, in the ranges that are set aside
+    /// Invents an outside host's addresses, one of each family of the cluster, in the ranges that are set aside
     /// for documentation; fewer where policies name all of a family's.
     pub(super) fn host(&mut self) -> Vec<IpAddr> {
         let v4 = [[203, 0, 113], [198, 51, 100]]
@@ -184,7 +187,7 @@ impl Addresses {
 
         let v4 = self.claim_first(v4.map(IpAddr::V4));
         let v6 = self.claim_first(v6.map(IpAddr::V6));
-        v4.into_iter().chain(v6).collect()
+        self.families.keep(v4.into_iter().chain(v6))
     }
 
     /// Claims the first address that is free and in no block that policies name.

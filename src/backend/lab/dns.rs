@@ -100,7 +100,10 @@ pub fn resolver(inventory: &Inventory, source: &Source) -> wire::Resolver {
     };
     match pod_namespace {
         Some(namespace) => wire::Resolver {
-            servers: addresses::CLUSTER_DNS.to_vec(),
+            servers: inventory
+                .cluster_dns()
+                .map(|dns| dns.addresses.clone())
+                .unwrap_or_default(),
             search: vec![
                 format!("{namespace}.svc.cluster.local"),
                 "svc.cluster.local".to_owned(),
@@ -149,7 +152,7 @@ mod tests {
             name: Some("pay.example".into()),
             ..Outside::default()
         };
-        World::place(&manifests, &[host], Layout::default()).expect("placed")
+        World::place(&manifests, &[host], Layout::dual_stack()).expect("placed")
     }
 
     /// The addresses of a name, separated by spaces.

@@ -15,8 +15,9 @@
 //!
 //! # Limitations
 //!
-//! - Containers are not run: a responder answers on every declared port of every ready pod. Faults
-//!   of a workload itself, such as a dead listener or an undeclared port, do not show.
+//! - Containers are not run: a responder answers on every port of every ready pod that a container
+//!   declares, a Service leads to or a probe asks. Faults of a workload itself, such as a dead
+//!   listener, do not show.
 //! - Between nodes packets are routed, not tunnelled; there is no overlay, no MTU below 1,500, no
 //!   cloud.
 //! - Services: `ClusterIP`, `NodePort` (also of `LoadBalancer`) and headless. No session affinity,
@@ -82,7 +83,7 @@ pub use netlink::Error as NetlinkError;
 pub use obstacle::{Facts, Obstacle, Operation, diagnose};
 pub use running::Count;
 pub use sabotage::{Listener, RouteHolder, Sabotage};
-pub use world::{Layout, Outside, PlaceError, World};
+pub use world::{Layout, Outside, PlaceError, World, shown_families};
 
 /// Capacity of the channel of changes.
 const CHANGES: usize = 4_096;

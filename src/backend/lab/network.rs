@@ -19,7 +19,7 @@ use super::netlink::{self, BaseChain, Hook, Load, Route, Rtnetlink, Rule};
 use super::netns::{Netns, on_own_thread};
 use super::table_builder::TableBuilder;
 use super::world::World;
-use crate::inventory::Pod;
+use crate::inventory::{self, Pod};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -123,9 +123,15 @@ fn build(world: &World) -> Result<Wired, Error> {
     let inventory = &world.inventory;
     let (router, mut router_near) = make_router(world)?;
 
+    let node_addresses: Vec<Vec<IpAddr>> = inventory
+        .nodes
+        .iter()
+        .enumerate()
+        .map(|(n, node)| routed_addresses(n, node))
+        .collect();
     let mut nodes = Vec::with_capacity(inventory.nodes.len());
-    for (n, node) in inventory.nodes.iter().enumerate() {
-        nodes.push(make_node(&mut router_near, n, &node.name, &node.addresses)?);
+    for (n, (node, addresses)) in inventory.nodes.iter().zip(&node_addresses).enumerate() {
+        nodes.push(make_node(&mut router_near, n, &node.name, addresses)?);
     }
     let runner = make_runner(&mut router_near)?;
 
@@ -158,6 +164,17 @@ fn build(world: &World) -> Result<Wired, Error> {
         pods,
         reference_pods,
     })
+}
+
+/// The addresses by which a node's pods are routed: both families, also where the cluster has one.
+pub(super) fn routed_addresses(n: usize, node: &inventory::Node) -> Vec<IpAddr> {
+    let mut addresses = node.addresses.clone();
+    let missing = addresses::node(n).into_iter().filter(|address| {
+        let mut known = node.addresses.iter();
+        known.all(|known| known.is_ipv4() != address.is_ipv4())
+    });
+    addresses.extend(missing);
+    addresses
 }
 
 /// Makes the router's namespace, with the addresses of outside hosts and of their DNS.

@@ -10,7 +10,8 @@ use super::services::endpoints;
 use super::spawn::{SELF, prepare};
 use super::world::{World, is_dns};
 use super::{CONTROL_PORT, KUBELET_PORT};
-use crate::inventory::{Inventory, Pod, TargetPort};
+use crate::inventory::{Inventory, Pod, Service, ServicePort, TargetPort};
+use crate::model::Port;
 use crate::plan::wire_transport;
 use crate::wire::Transport;
 use nix::sys::socket::{
@@ -174,7 +175,11 @@ pub(super) fn open_files(world: &World) -> u64 {
     let pod_listeners = inventory
         .pods
         .iter()
-        .map(|pod| pod.addresses.len() * (pod.ports.len() + 2));
+        .zip(&world.probe_ports)
+        .map(|(pod, probed)| {
+            let ports = workload_ports(inventory, pod, probed).len();
+            pod.addresses.len() * (ports + 2)
+        });
     let host_listeners = world
         .hosts
         .iter()
@@ -244,9 +249,9 @@ pub(super) fn groups<'a>(
         ));
     }
 
-    for (number, pod) in inventory.pods.iter().enumerate() {
+    for number in 0..inventory.pods.len() {
         groups.push((
-            pod_group(inventory, number, pod, certificates, &mut taken),
+            pod_group(world, number, certificates, &mut taken),
             &wired.pods[number],
         ));
     }
@@ -279,21 +284,19 @@ pub(super) fn groups<'a>(
     groups
 }
 
-/// The group of one pod: its declared ports if it is ready, and the control port.
+/// The group of one pod: its workload's ports if it is ready, and the control port.
 pub(super) fn pod_group(
-    inventory: &Inventory,
+    world: &World,
     number: usize,
-    pod: &Pod,
     certificates: &Certificates,
     taken: &mut BTreeSet<(SocketAddr, Transport)>,
 ) -> Group {
+    let inventory = &world.inventory;
+    let pod = &inventory.pods[number];
     let dns: BTreeSet<(u16, Transport)> = dns_ports(inventory, pod);
     let mut ports: Vec<(u16, Transport)> = Vec::new();
     if pod.ready {
-        ports.extend(pod.ports.iter().filter_map(|port| {
-            let transport = wire_transport(port.port.transport())?;
-            Some((port.port.number(), transport))
-        }));
+        ports.extend(workload_ports(inventory, pod, &world.probe_ports[number]));
     }
     // A node's network has the node's own listener on the control port.
     if !pod.host_network {
@@ -319,6 +322,22 @@ pub(super) fn pod_group(
     }
 }
 
+/// The ports on which a workload listens, as far as its manifests show it: those that its containers
+/// declare, those that a Service leads to, and those that a probe of the kubelet asks. A declaration
+/// alone is information, and a container listens without it too (core/v1 `Container.ports`).
+fn workload_ports(inventory: &Inventory, pod: &Pod, probed: &[Port]) -> BTreeSet<(u16, Transport)> {
+    let declared = pod.ports.iter().map(|port| port.port);
+    let mut ports: BTreeSet<(u16, Transport)> = declared
+        .chain(probed.iter().copied())
+        .filter_map(|port| Some((port.number(), wire_transport(port.transport())?)))
+        .collect();
+    ports.extend(inventory.services.iter().flat_map(|service| {
+        let all = service.ports.iter();
+        targets_on(pod, service, all)
+    }));
+    ports
+}
+
 /// The ports on which a pod answers DNS: the targets of port 53 of the DNS Service.
 pub(super) fn dns_ports(inventory: &Inventory, pod: &Pod) -> BTreeSet<(u16, Transport)> {
     let services = inventory
@@ -326,17 +345,30 @@ pub(super) fn dns_ports(inventory: &Inventory, pod: &Pod) -> BTreeSet<(u16, Tran
         .iter()
         .filter(|service| is_dns(&service.namespace, &service.name));
     services
-        .filter(|service| endpoints(service, std::slice::from_ref(pod)).len() == 1)
-        .flat_map(|service| &service.ports)
-        .filter(|port| port.port.number() == 53)
-        .filter_map(|port| {
-            let number = match &port.target {
-                TargetPort::Number(number) => *number,
-                TargetPort::Name(name) => pod.named_port(name, port.port.transport())?.number(),
-            };
-            Some((number, wire_transport(port.port.transport())?))
+        .flat_map(|service| {
+            let dns = service.ports.iter();
+            targets_on(pod, service, dns.filter(|port| port.port.number() == 53))
         })
         .collect()
+}
+
+/// The ports of a pod to which ports of a Service lead; none for a pod that is not behind it.
+fn targets_on<'s>(
+    pod: &Pod,
+    service: &Service,
+    ports: impl Iterator<Item = &'s ServicePort>,
+) -> Vec<(u16, Transport)> {
+    if endpoints(service, std::slice::from_ref(pod)).is_empty() {
+        return Vec::new();
+    }
+    let target = |port: &ServicePort| {
+        let number = match &port.target {
+            TargetPort::Number(number) => *number,
+            TargetPort::Name(name) => pod.named_port(name, port.port.transport())?.number(),
+        };
+        Some((number, wire_transport(port.port.transport())?))
+    };
+    ports.filter_map(target).collect()
 }
 
 /// Sets the certificate of every TCP listener; the first bytes of a connection decide whether it
@@ -372,4 +404,56 @@ fn listeners(
         }
     }
     listen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::world::Layout;
+    use super::*;
+    use crate::inventory::read_manifests;
+    use crate::source::Sources;
+
+    #[test]
+    fn workload_listens_where_it_declares_where_services_lead_and_where_probes_ask() {
+        let text = "\
+apiVersion: v1
+kind: Pod
+metadata: { name: a, namespace: n, labels: { app: a } }
+spec:
+  containers:
+    - name: c
+      image: i
+      ports: [{ containerPort: 1, name: web }, { containerPort: 2, protocol: UDP }]
+      livenessProbe: { httpGet: { port: 3 } }
+      readinessProbe: { tcpSocket: { port: web } }
+      startupProbe: { grpc: { port: 4 } }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: s, namespace: n }
+spec:
+  selector: { app: a }
+  ports: [{ name: x, port: 80, targetPort: 5 }, { name: y, port: 6, protocol: UDP }, { name: z, port: 81, targetPort: web }]
+---
+apiVersion: v1
+kind: Service
+metadata: { name: of-others, namespace: n }
+spec: { selector: { app: b }, ports: [{ port: 7 }] }
+";
+        let mut sources = Sources::new();
+        let file = sources.add("test.yaml", text);
+        let (manifests, diagnostics) = read_manifests(&[file], &sources);
+        assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+        let world = World::place(&manifests, &[], Layout::default()).expect("placed");
+
+        let pod = &world.inventory.pods[0];
+        let ports = workload_ports(&world.inventory, pod, &world.probe_ports[0]);
+        let (tcp, udp): (Vec<_>, Vec<_>) = ports
+            .into_iter()
+            .partition(|(_, transport)| *transport == Transport::Tcp);
+        let numbers = |ports: Vec<(u16, Transport)>| -> Vec<u16> {
+            ports.into_iter().map(|(number, _)| number).collect()
+        };
+        assert_eq!((numbers(tcp), numbers(udp)), (vec![1, 3, 4, 5], vec![2, 6]));
+    }
 }

@@ -421,7 +421,7 @@ fn replace_pod(
     let (full_name, addresses) = (pod.full_name(), pod.addresses.clone());
     running.wired.pods[number] = network::wire_pod(
         &running.wired.nodes[node],
-        &running.world.inventory.nodes[node].addresses,
+        &network::routed_addresses(node, &running.world.inventory.nodes[node]),
         number,
         &full_name,
         &addresses,
@@ -429,9 +429,8 @@ fn replace_pod(
 
     reload(running)?;
     let group = pod_group(
-        &running.world.inventory,
+        &running.world,
         number,
-        &running.world.inventory.pods[number],
         &running.certificates,
         &mut BTreeSet::new(),
     );

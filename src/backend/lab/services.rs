@@ -146,7 +146,7 @@ mod tests {
         let file = sources.add("test.yaml", text);
         let (manifests, diagnostics) = read_manifests(&[file], &sources);
         assert!(!diagnostics.has_errors(), "{diagnostics:?}");
-        let world = World::place(&manifests, &[], Layout::default()).expect("placed");
+        let world = World::place(&manifests, &[], Layout::dual_stack()).expect("placed");
         virtual_ports(world.inventory())
             .into_iter()
             .filter(|port| port.cluster.iter().all(|address| address.port() != 53))

@@ -7,7 +7,7 @@ use crate::inventory::{
     ContainerPort, DeclaredPod, Inventory, Labels, Manifests, Namespace, Node, Placement, Pod,
     Policy, Service, ServiceKind, ServicePort, TargetPort,
 };
-use crate::model::{Family, Port, Transport, WorkloadKind, WorkloadRef};
+use crate::model::{Families, Family, Port, Transport, WorkloadKind, WorkloadRef};
 use crate::plan::{BackendProperties, ControlEndpoints, NodeEndpoint, ReferencePodAddress};
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,13 +29,47 @@ pub struct Outside {
 pub struct Layout {
     /// Minimum number of nodes, at least 2. Nodes named by `spec.nodeName` count towards it.
     pub nodes: usize,
+    /// The families of all addresses of the cluster; `None` for those that the manifests show.
+    pub families: Option<Families>,
+}
+
+impl Layout {
+    /// The default with both families, whatever the manifests show.
+    pub fn dual_stack() -> Self {
+        Self {
+            families: Some(Families::Both),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for Layout {
-    /// Two nodes: one path between nodes, and one within a node.
+    /// Two nodes: one path between nodes, and one within a node. The families are the manifests'.
     fn default() -> Self {
-        Self { nodes: 2 }
+        Self {
+            nodes: 2,
+            families: None,
+        }
     }
+}
+
+/// The families that manifests show: by the addresses of pods and Services and by the `ipFamilies`
+/// of Services. Most show none, and most clusters have IPv4 alone.
+pub fn shown_families(manifests: &Manifests) -> Families {
+    let of_pods = manifests.pods.iter().flat_map(|pod| &pod.addresses);
+    let of_services = manifests
+        .services
+        .iter()
+        .flat_map(|service| &service.addresses);
+    let stated = manifests
+        .services
+        .iter()
+        .flat_map(|service| &service.families)
+        .copied();
+    let addressed = of_pods
+        .chain(of_services)
+        .map(|address| Family::of(*address));
+    Families::of(addressed.chain(stated)).unwrap_or(Families::V4)
 }
 
 /// The reason why a world cannot be built. Messages fit after "failed to".
@@ -63,6 +97,9 @@ pub enum PlaceError {
 pub struct World {
     pub(super) inventory: Inventory,
     pub(super) hosts: Vec<Host>,
+    /// Ports that probes of the kubelet ask, of each pod of the inventory.
+    pub(super) probe_ports: Vec<Vec<Port>>,
+    families: Families,
 }
 
 /// An outside host with its addresses. Names that share an address are names of one host.
@@ -89,7 +126,8 @@ impl World {
     /// Assigns a node and addresses to every pod, cluster addresses to every Service and addresses
     /// to every outside host.
     ///
-    /// Pods of one workload are spread over the nodes in turn, and each workload starts at another
+    /// They have the families of the layout, or those that the manifests show, or IPv4 alone; an
+    /// outside host keeps every address that is given. Pods of one workload are spread over the nodes in turn, and each workload starts at another
     /// node than the one declared before it, so that paths within a node and between nodes occur.
     /// Cluster DNS is added unless the manifests contain it.
     ///
@@ -100,8 +138,9 @@ impl World {
         outside: &[Outside],
         layout: Layout,
     ) -> Result<Self, PlaceError> {
-        let nodes = nodes(manifests, layout)?;
-        let mut addresses = Addresses::new(nodes.len());
+        let families = layout.families.unwrap_or_else(|| shown_families(manifests));
+        let nodes = nodes(manifests, layout, families)?;
+        let mut addresses = Addresses::new(nodes.len(), families);
 
         claim_given(outside, &mut addresses)?;
         addresses.avoid(manifests.policies.iter().flat_map(Policy::blocks));
@@ -112,8 +151,13 @@ impl World {
         if !contains_dns(manifests) {
             add_dns(&mut declared, &mut services, &mut namespaces);
         }
+        let added_pods = declared[manifests.pods.len()..]
+            .iter()
+            .map(|pod| format!("{}/{}", pod.namespace, pod.name))
+            .collect();
 
-        let pods = place_pods(&declared, &nodes, &mut addresses)?;
+        let placed = place_pods(&declared, &nodes, &mut addresses)?;
+        let (pods, probe_ports) = placed.into_iter().unzip();
         for service in &mut services {
             address_service(service, &mut addresses)?;
         }
@@ -126,12 +170,20 @@ impl World {
             policies: manifests.policies.clone(),
             hosts: outside.by_name,
             invented_hosts: outside.invented,
-            runner: addresses::RUNNER.to_vec(),
+            added_pods,
+            runner: families.keep(addresses::RUNNER),
         };
         Ok(Self {
             inventory,
             hosts: outside.hosts,
+            probe_ports,
+            families,
         })
+    }
+
+    /// The address families of the cluster.
+    pub fn families(&self) -> Families {
+        self.families
     }
 
     /// The objects of this world.
@@ -144,7 +196,7 @@ impl World {
         let reference_pods = self.inventory.nodes.iter().enumerate();
         let reference_pods = reference_pods.map(|(n, node)| ReferencePodAddress {
             node: node.name.clone(),
-            addresses: addresses::reference_pod(n).to_vec(),
+            addresses: self.families.keep(addresses::reference_pod(n)),
             port: KUBELET_PORT,
         });
 
@@ -174,7 +226,11 @@ impl World {
 }
 
 /// The nodes: those that pods name, and numbered ones up to the minimum of the layout.
-fn nodes(manifests: &Manifests, layout: Layout) -> Result<Vec<Node>, PlaceError> {
+fn nodes(
+    manifests: &Manifests,
+    layout: Layout,
+    families: Families,
+) -> Result<Vec<Node>, PlaceError> {
     let mut names: Vec<String> = Vec::new();
     for pod in &manifests.pods {
         if let Placement::Node(name) = &pod.placement
@@ -201,7 +257,7 @@ fn nodes(manifests: &Manifests, layout: Layout) -> Result<Vec<Node>, PlaceError>
         // Every kubelet sets this label (k8s.io/kubernetes/pkg/kubelet, well-known labels).
         labels: Labels::from([("kubernetes.io/hostname".to_owned(), name.clone())]),
         name,
-        addresses: addresses::node(number).to_vec(),
+        addresses: families.keep(addresses::node(number)),
     });
     Ok(nodes.collect())
 }
@@ -280,6 +336,7 @@ fn add_dns(
             ready: true,
             placement: Placement::Anywhere,
             addresses: Vec::new(),
+            probe_ports: Vec::new(),
         });
     }
 
@@ -309,12 +366,12 @@ fn add_dns(
     }
 }
 
-/// Assigns a node and addresses to every declared pod.
+/// Assigns a node and addresses to every declared pod; each comes with its probe ports.
 fn place_pods(
     declared: &[DeclaredPod],
     nodes: &[Node],
     addresses: &mut Addresses,
-) -> Result<Vec<Pod>, PlaceError> {
+) -> Result<Vec<(Pod, Vec<Port>)>, PlaceError> {
     // Stated addresses are claimed first, so that no other pod gets one of them.
     let stated: Vec<Vec<IpAddr>> = declared
         .iter()
@@ -322,7 +379,7 @@ fn place_pods(
         .collect();
 
     let mut placed_of: BTreeMap<(&str, Option<&WorkloadRef>), usize> = BTreeMap::new();
-    let mut pods: Vec<Pod> = Vec::new();
+    let mut pods: Vec<(Pod, Vec<Port>)> = Vec::new();
     for (pod, stated) in declared.iter().zip(stated) {
         let on_nodes: Vec<usize> = match &pod.placement {
             Placement::EveryNode => (0..nodes.len()).collect(),
@@ -350,11 +407,11 @@ fn place_pods(
             let pod_addresses = if pod.host_network {
                 nodes[node].addresses.clone()
             } else if stated.is_empty() {
-                addresses.pod(node)?.to_vec()
+                addresses.pod(node)?
             } else {
                 stated.clone()
             };
-            pods.push(Pod {
+            let placed = Pod {
                 uid: format!("lab-{}-1", pods.len()),
                 namespace: pod.namespace.clone(),
                 labels: pod.labels.clone(),
@@ -366,20 +423,21 @@ fn place_pods(
                 ready: pod.ready,
                 node: nodes[node].name.clone(),
                 addresses: pod_addresses,
-            });
+            };
+            pods.push((placed, pod.probe_ports.clone()));
         }
     }
     Ok(pods)
 }
 
-/// Claims the addresses that a declared pod states and that are free, one of each family. Pods in
-/// their node's network and daemons keep none.
+/// Claims the addresses that a declared pod states and that are free, one of each family of the
+/// cluster. Pods in their node's network and daemons keep none.
 fn claim_stated(pod: &DeclaredPod, addresses: &mut Addresses) -> Vec<IpAddr> {
     let mut claimed: Vec<IpAddr> = Vec::new();
     if pod.host_network || pod.placement == Placement::EveryNode {
         return claimed;
     }
-    for address in &pod.addresses {
+    for address in &addresses.families.keep(pod.addresses.iter().copied()) {
         let new_family = claimed
             .iter()
             .all(|other| Family::of(*other) != Family::of(*address));
@@ -432,23 +490,28 @@ fn address_service(service: &mut Service, addresses: &mut Addresses) -> Result<(
         return Ok(());
     }
     if is_dns(&service.namespace, &service.name) {
-        service.addresses = addresses::CLUSTER_DNS.to_vec();
+        service.addresses = addresses.families.keep(addresses::CLUSTER_DNS);
         return Ok(());
     }
 
     let mut kept: Vec<IpAddr> = Vec::new();
-    for address in std::mem::take(&mut service.addresses) {
+    let stated = std::mem::take(&mut service.addresses);
+    for address in addresses.families.keep(stated) {
         if addresses.claim(address) {
             kept.push(address);
         }
     }
 
     let families = match (&service.families[..], &kept[..]) {
-        ([], []) => Family::ALL.to_vec(),
+        ([], []) => addresses.families.list(),
         ([], kept) => kept.iter().map(|address| Family::of(*address)).collect(),
         (stated, _) => stated.to_vec(),
     };
-    for family in families {
+    let possible = addresses.families;
+    for family in families
+        .into_iter()
+        .filter(|family| possible.contains(*family))
+    {
         if kept.iter().all(|address| Family::of(*address) != family) {
             kept.push(addresses.service(family)?);
         }
@@ -579,7 +642,7 @@ mod tests {
     }
 
     fn place(text: &str, outside: &[Outside]) -> Result<World, PlaceError> {
-        World::place(&manifests(text), outside, Layout::default())
+        World::place(&manifests(text), outside, Layout::dual_stack())
     }
 
     fn deployment(name: &str, replicas: usize) -> String {
@@ -628,6 +691,71 @@ mod tests {
             .map(ToString::to_string)
             .collect();
         assert_eq!(node, ["172.30.0.12", "fd00:30::12"]);
+    }
+
+    #[test]
+    fn families_are_those_that_the_manifests_show_and_otherwise_ipv4() {
+        let pod = |ip: &str| {
+            format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: p, namespace: n}}, \
+                 spec: {{containers: [{{name: c, image: c}}]}}, status: {{phase: Running, podIP: '{ip}'}}}}\n---\n"
+            )
+        };
+        let service = |spec: &str| {
+            format!(
+                "{{apiVersion: v1, kind: Service, metadata: {{name: s, namespace: n}}, \
+                 spec: {{selector: {{app: a}}, ports: [{{port: 80}}]{spec}}}}}\n---\n"
+            )
+        };
+        let cases = [
+            (service(""), Families::V4),
+            (pod("10.1.2.3"), Families::V4),
+            (pod("fd00::7"), Families::V6),
+            (service(", ipFamilies: [IPv6]"), Families::V6),
+            (service(", ipFamilies: [IPv4, IPv6]"), Families::Both),
+            (
+                service(", clusterIP: 10.96.0.77") + &pod("fd00::7"),
+                Families::Both,
+            ),
+        ];
+        for (text, families) in cases {
+            let declared = manifests(&(text.clone() + &deployment("a", 1)));
+            let named = Outside {
+                name: Some("a.example".into()),
+                ..Outside::default()
+            };
+            let world = World::place(&declared, &[named], Layout::default()).expect("placed");
+            assert_eq!(world.families(), families, "{text}");
+
+            let inventory = &world.inventory;
+            let fresh = inventory.pods.iter().filter(|pod| pod.name != "p");
+            let pods = fresh.map(|pod| &pod.addresses);
+            let nodes = inventory.nodes.iter().map(|node| &node.addresses);
+            let others = [&inventory.runner, &inventory.hosts["a.example"]];
+            let dns = inventory.cluster_dns().map(|dns| &dns.addresses);
+            for addresses in pods.chain(nodes).chain(others).chain(dns) {
+                let of = addresses.iter().map(|address| Family::of(*address));
+                assert_eq!(Families::of(of), Some(families), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn family_of_the_layout_goes_before_those_of_the_manifests() {
+        let layout = Layout {
+            families: Some(Families::V4),
+            ..Layout::default()
+        };
+        let text = "{apiVersion: v1, kind: Service, metadata: {name: s, namespace: n}, \
+                    spec: {selector: {app: a}, ipFamilies: [IPv4, IPv6], ports: [{port: 80}]}}\n---\n\
+                    {apiVersion: v1, kind: Pod, metadata: {name: p, namespace: n}, \
+                    spec: {containers: [{name: c, image: c}]}, status: {phase: Running, podIP: 'fd00::7'}}\n";
+        let world = World::place(&manifests(text), &[], layout).expect("placed");
+        let services = world.inventory.services.iter();
+        let of_services = services.flat_map(|service| &service.addresses);
+        let pods = world.inventory.pods.iter();
+        let of_pods = pods.flat_map(|pod| &pod.addresses);
+        assert!(of_services.chain(of_pods).all(IpAddr::is_ipv4));
     }
 
     #[test]

@@ -11,8 +11,7 @@ use crate::app::prediction;
 use crate::app::terminal::Terminal;
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
-use crate::plan::{Plan, Provability, explain_flows};
-use crate::policy::Explanation;
+use crate::plan::{FlowExplanation, Plan, Provability, explain_flows};
 use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
@@ -115,12 +114,8 @@ fn why_no_flow(plan: &Plan) -> &str {
     missing.unwrap_or("no packet can be sent between the two ends")
 }
 
-fn json(explanations: &[(Explanation, usize)]) -> String {
-    let explanations: Vec<&Explanation> = explanations
-        .iter()
-        .map(|(explanation, _)| explanation)
-        .collect();
+fn json(explanations: &[FlowExplanation]) -> String {
     // Keys are text and numbers finite, so nothing can be refused.
-    let json = serde_json::to_string_pretty(&explanations).unwrap_or_default();
+    let json = serde_json::to_string_pretty(explanations).unwrap_or_default();
     format!("{json}\n")
 }

@@ -1,5 +1,6 @@
 //! Explanations as text for people.
 
+use crate::plan::FlowExplanation;
 use crate::policy::{Change, Explanation, PolicyStep, RuleStep, Selects, Side, SideEffects};
 use std::fmt::Write as _;
 
@@ -7,17 +8,18 @@ use std::fmt::Write as _;
 const NAMED_SIDE_EFFECTS: usize = 4;
 
 /// Explanations, each with the number of further pairs of addresses that it holds for.
-pub(super) fn text(explanations: &[(Explanation, usize)]) -> String {
-    let texts: Vec<String> = explanations
-        .iter()
-        .map(|(explanation, others)| explanation_text(explanation, *others))
-        .collect();
+pub(super) fn text(explanations: &[FlowExplanation]) -> String {
+    let texts: Vec<String> = explanations.iter().map(explanation_text).collect();
     texts.join("\n")
 }
 
-fn explanation_text(explanation: &Explanation, others: usize) -> String {
+fn explanation_text(flows: &FlowExplanation) -> String {
+    let explanation = &flows.explanation;
     let mut out = String::new();
-    let more = match others {
+    let over = flows
+        .family
+        .map_or(String::new(), |family| format!(" over {family}"));
+    let more = match flows.others {
         0 => String::new(),
         1 => "   (and for 1 more pair of addresses)".to_owned(),
         more => format!("   (and for {more} more pairs of addresses)"),
@@ -30,7 +32,7 @@ fn explanation_text(explanation: &Explanation, others: usize) -> String {
     let Explanation { from, to, port, .. } = explanation;
     line(
         &mut out,
-        &format!("{from} -> {to}:{port} is {answer} by the policies{more}"),
+        &format!("{from} -> {to}:{port} is {answer} by the policies{over}{more}"),
     );
 
     if let Some(why) = &explanation.beyond_policies {

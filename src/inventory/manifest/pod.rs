@@ -7,7 +7,9 @@ use super::selector::check_labels;
 use super::syntax;
 use crate::inventory::{ContainerPort, DeclaredPod, Labels, Placement};
 use crate::model::{Family, Port, Transport, WorkloadKind, WorkloadRef};
-use k8s_openapi::api::core::v1::{Container, PodSpec, PodStatus, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Container, PodSpec, PodStatus, PodTemplateSpec, Probe};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// Names of the containers that the admission webhooks of Istio and Linkerd add (in their injection
@@ -33,6 +35,7 @@ pub(super) struct Template {
     pub(super) host_network: bool,
     pub(super) has_proxy: bool,
     pub(super) node: Option<String>,
+    pub(super) probe_ports: Vec<Port>,
 }
 
 impl Template {
@@ -57,6 +60,7 @@ impl Template {
             ports: read_ports(spec, &path.key("spec"), problems),
             host_network: spec.host_network == Some(true),
             node: spec.node_name.clone().filter(|name| !name.is_empty()),
+            probe_ports: probe_ports(spec),
         }
     }
 }
@@ -87,6 +91,7 @@ pub(super) fn read_pod(
             ready: !meta.terminating && is_ready(status),
             placement: node.map_or(Placement::Anywhere, Placement::Node),
             addresses,
+            probe_ports: probe_ports(spec),
         },
         owner: meta.owner.clone(),
         finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
@@ -184,14 +189,61 @@ fn read_ports(spec: &PodSpec, path: &FieldPath, problems: &mut Problems) -> Vec<
             // The API server checks the ports of every container, so they are all read.
             let path = path.key(field).index(index);
             let container_ports = read_container_ports(container, &path, problems);
-            let keeps_running =
-                field == "containers" || container.restart_policy.as_deref() == Some("Always");
+            let keeps_running = field == "containers" || keeps_running(container);
             if keeps_running && !PROXY_CONTAINERS.contains(&container.name.as_str()) {
                 ports.extend(container_ports);
             }
         }
     }
     ports
+}
+
+/// The port numbers that probes of the containers that keep running ask, each once. A probe that
+/// names a port asks one that is declared.
+fn probe_ports(spec: &PodSpec) -> Vec<Port> {
+    let sidecars = spec.init_containers.iter().flatten();
+    let sidecars = sidecars.filter(|container| keeps_running(container));
+    let numbers: BTreeSet<i32> = spec
+        .containers
+        .iter()
+        .chain(sidecars)
+        .filter(|container| !PROXY_CONTAINERS.contains(&container.name.as_str()))
+        .flat_map(|container| {
+            [
+                &container.liveness_probe,
+                &container.readiness_probe,
+                &container.startup_probe,
+            ]
+        })
+        .flatten()
+        .flat_map(asked_ports)
+        .collect();
+
+    // Numbers that no port has are the API server's to refuse.
+    let numbers = numbers
+        .into_iter()
+        .filter_map(|number| u16::try_from(number).ok());
+    numbers
+        .filter_map(|number| Port::new(number, Transport::Tcp))
+        .collect()
+}
+
+/// The port numbers that a probe asks.
+fn asked_ports(probe: &Probe) -> Vec<i32> {
+    let http = probe.http_get.as_ref().map(|action| &action.port);
+    let tcp = probe.tcp_socket.as_ref().map(|action| &action.port);
+    let by_either = http.into_iter().chain(tcp).filter_map(|port| match port {
+        IntOrString::Int(number) => Some(*number),
+        // An API server takes a number written as text for a name, and a name needs a letter.
+        IntOrString::String(_) => None,
+    });
+    let grpc = probe.grpc.as_ref().map(|action| action.port);
+    by_either.chain(grpc).collect()
+}
+
+/// Whether an init container keeps running beside the containers: a native sidecar.
+fn keeps_running(init_container: &Container) -> bool {
+    init_container.restart_policy.as_deref() == Some("Always")
 }
 
 fn read_container_ports(

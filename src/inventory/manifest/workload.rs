@@ -296,6 +296,7 @@ impl Workload {
             ready: true,
             placement,
             addresses: Vec::new(),
+            probe_ports: self.template.probe_ports.clone(),
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::super::addresses::{is_same, may_come_back};
 use super::super::endpoints::{EndpointKind, PodPort, ResolvedEndpoint};
 use super::super::request::{handshake_instead, kept_open_instead};
-use super::super::{FlowId, Source, TargetKey, TargetKind};
+use super::super::{BackendKind, FlowId, Source, TargetKey, TargetKind};
 use super::SuiteExpander;
 use super::spec::CheckSpec;
 use crate::inventory::Pod;
@@ -229,8 +229,9 @@ impl<'a> SuiteExpander<'a, '_> {
         );
         if let Some((namespace, name)) = missed {
             return Some(format!(
-                "pod {namespace}/{name} has no address family in common with any source of {}, so nothing can be sent to it",
-                source.endpoint.label
+                "pod {namespace}/{name} has no address family in common with any source of {}, so nothing can be sent to it{}",
+                source.endpoint.label,
+                self.give_both_families()
             ));
         }
         if let Some(pod) = lacks_port(target, spec) {
@@ -240,10 +241,19 @@ impl<'a> SuiteExpander<'a, '_> {
             .filter(|source| self.shares_no_family(spec, source))
             .map(|source| {
                 format!(
-                    "{source} has no address family in common with {}, so it can send nothing there",
-                    target.endpoint.label
+                    "{source} has no address family in common with {}, so it can send nothing there{}",
+                    target.endpoint.label,
+                    self.give_both_families()
                 )
             })
+    }
+
+    /// How the two ends of a flow get a family in common; nothing in a cluster.
+    fn give_both_families(&self) -> &'static str {
+        match self.backend {
+            BackendKind::Lab => ": `--lab-families ipv4,ipv6` gives the lab both",
+            BackendKind::Cluster => "",
+        }
     }
 
     fn shares_no_family(&self, spec: &CheckSpec<'_>, source: &Source) -> bool {

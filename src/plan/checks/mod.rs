@@ -15,7 +15,7 @@ use super::addresses::Addressing;
 use super::builder::Builder;
 use super::endpoints::{EndpointKind, ResolvedEndpoint, resolve_endpoint};
 use super::outside::addresses_in_reach;
-use super::predict::Predictions;
+use super::predict::{self, Predictions};
 use super::request::request_spec;
 use super::resolve::{PlanDiagnostic, Selection};
 use super::{
@@ -31,6 +31,9 @@ use expectations::Expectations;
 use other_ports::{EndpointClasses, OtherPorts};
 use spec::{CheckSpec, SpecPort, item_ports, line_ref, mentioned_port};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// A survey keeps so many checks at a time.
+const SURVEYED: usize = 1_000;
 
 /// Expands the lines of one suite into checks of a plan.
 pub(super) struct SuiteExpander<'a, 'b> {
@@ -51,6 +54,8 @@ pub(super) struct SuiteExpander<'a, 'b> {
     addressing: &'b Addressing<'a>,
     predictions: Option<&'b mut Predictions<'a>>,
     builder: &'b mut Builder,
+    /// Takes each check with its prediction, where no plan is made of them.
+    survey: Option<&'b mut dyn FnMut(&Check)>,
     /// How policies see each endpoint, once that is asked.
     endpoint_classes: HashMap<EndpointId, EndpointClasses>,
     /// What policies admit beyond the lines.
@@ -111,6 +116,7 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
             addressing,
             predictions,
             builder,
+            survey: None,
             endpoint_classes: HashMap::new(),
             other_ports: Vec::new(),
             left_out: BTreeSet::new(),
@@ -118,6 +124,12 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
             count: 0,
             diagnostics: Vec::new(),
         }
+    }
+
+    /// Gives every check with its prediction to `each` instead of keeping it, in order.
+    pub(super) fn survey(mut self, each: &'b mut dyn FnMut(&Check)) -> Expansion {
+        self.survey = Some(each);
+        self.run()
     }
 
     /// Adds every check of the suite to the builder.
@@ -129,8 +141,12 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
             self.expand_line(line);
         }
         self.expand_everything_else();
-        self.sweep_other_ports();
-        self.add_notes();
+        if self.survey.is_some() {
+            self.give_checks();
+        } else {
+            self.sweep_other_ports();
+            self.add_notes();
+        }
 
         Expansion {
             has_checks: self.count > 0 || !self.diagnostics.is_empty(),
@@ -440,6 +456,22 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
             self.add_flows(spec, &mut check);
         }
         self.builder.checks.push(check);
+        if self.survey.is_some() && self.builder.checks.len() >= SURVEYED {
+            self.give_checks();
+        }
+    }
+
+    /// Predicts the checks so far, gives them to the survey and forgets them.
+    fn give_checks(&mut self) {
+        if let Some(predictions) = &mut self.predictions {
+            predict::predict(self.builder, predictions);
+        }
+        let checks = self.builder.take_checks();
+        if let Some(each) = &mut self.survey {
+            for check in &checks {
+                each(check);
+            }
+        }
     }
 
     /// Adds the flows of a check, and what they say of its provability.
@@ -470,6 +502,9 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
 
     /// Why flows of a check are left out, where a pod would dial its own Service.
     fn hairpin(&self, spec: &CheckSpec<'_>, spread: Spread) -> Option<String> {
+        if !self.addressing.has_hairpins() {
+            return None;
+        }
         let source = &self.endpoints[spec.source.0];
         let sources = self.addressing.sources(source, Some(spread));
         self.addressing.hairpin(&sources, &self.targets(spec))

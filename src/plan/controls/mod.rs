@@ -6,7 +6,7 @@ mod source;
 mod strongest;
 mod target;
 
-use super::addresses::{Addressing, service_target_kind, target_kind_of};
+use super::addresses::{Addressing, target_kind_of};
 use super::backend_properties::{ControlEndpoints, NodeEndpoint, ReferencePodAddress};
 use super::builder::Builder;
 use super::predict::Predictions;
@@ -205,7 +205,7 @@ impl Controls<'_, '_> {
             answer_rule: AnswerRule::Any,
             once: false,
         };
-        Some((key, service_target_kind(service, self.inventory)))
+        Some((key, self.addressing.service_kind(service)?))
     }
 }
 

@@ -1,16 +1,16 @@
 //! The endpoints of a drafted suite: workloads as policies tell them apart, cluster DNS, addresses
 //! that represent blocks, the runner.
 
-use super::super::endpoints::{cluster_addresses, resolve_endpoint, selects};
-use super::DraftError;
+use super::super::endpoints::{PodsByNamespace, cluster_addresses, resolve_endpoint, selects};
 use super::names::Names;
+use super::{DraftError, DraftSelection};
 use crate::inventory::{Inventory, Pod, Service, ServiceKind};
-use crate::model::{Port, Transport, WorkloadKind, WorkloadRef};
+use crate::model::{Families, Family, Port, Transport, WorkloadKind, WorkloadRef};
 use crate::policy::{
-    Direction, Explainer, IdleRule, InvalidPolicy, NamedBlock, Predictor, WorkloadPods,
+    Direction, Explainer, IdleRule, NamedBlock, PolicyName, Predictor, WorkloadPods,
 };
 use crate::suite::{Endpoint, INSTANCE_METADATA, Locator, PortItem, PortRef};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// An address that no host has: TEST-NET-3 (RFC 5737).
@@ -32,6 +32,9 @@ pub(super) struct DraftEndpoint {
     pub(super) guessed: Option<String>,
     /// Its namespace, where it has pods.
     pub(super) namespace: Option<String>,
+    /// Whether it and its lines are written as comments: no policy has to speak of it, and whether
+    /// it is worth testing is a person's choice.
+    pub(super) optional: bool,
 }
 
 /// All endpoints, and what is left out.
@@ -46,52 +49,121 @@ pub(super) struct DraftEndpoints {
     pub(super) unplaced: Vec<String>,
     /// Blocks without an address that can represent them, with the rule that names each.
     pub(super) blocks: Vec<String>,
+    /// Blocks of a family in which no pod can send, with the rule that names each.
+    pub(super) unreachable_blocks: Vec<String>,
     /// Rules that select no existing pod.
     pub(super) idle: Vec<IdleRule>,
 }
 
-/// The endpoints for what exists in an inventory and what its policies name.
+/// The endpoints for the workloads that are selected and what their policies name.
 pub(super) fn draft_endpoints(
     inventory: &Inventory,
+    selection: &DraftSelection,
     can_be_outside: &dyn Fn(IpAddr) -> bool,
 ) -> Result<DraftEndpoints, DraftError> {
     let explainer = Explainer::new(inventory)?;
+    let policies = Policies::of(inventory, selection, &explainer);
+    let idle = explainer.idle_rules();
     let mut draft_endpoints = DraftEndpoints {
         endpoints: Vec::new(),
         dns: None,
         host_network: Vec::new(),
         unplaced: Vec::new(),
         blocks: Vec::new(),
-        idle: explainer.idle_rules(),
+        unreachable_blocks: Vec::new(),
+        idle: idle
+            .into_iter()
+            .filter(|rule| policies.contains(&rule.policy))
+            .collect(),
     };
-    draft_endpoints.pods(inventory)?;
+    draft_endpoints.pods(inventory, selection)?;
     if draft_endpoints.endpoints.is_empty() {
         return Err(DraftError::NoWorkload);
     }
     let mut names = Names::default();
     draft_endpoints.name(&mut names);
-    draft_endpoints.outside(inventory, &explainer, can_be_outside, &mut names);
+    draft_endpoints.outside(inventory, &explainer, &policies, can_be_outside, &mut names);
     if !inventory.runner.is_empty() {
         draft_endpoints.endpoints.push(DraftEndpoint {
             endpoint: Endpoint::of("runner", Locator::Runner),
             definition: None,
             guessed: None,
             namespace: None,
+            optional: false,
         });
     }
     Ok(draft_endpoints)
 }
 
+/// The policies that select a pod of the draft.
+struct Policies {
+    /// `None` for all, where every pod is selected.
+    of_selected: Option<BTreeSet<PolicyName>>,
+    /// Whether any selects a pod of the draft for egress.
+    restrict_egress: bool,
+}
+
+impl Policies {
+    fn of(inventory: &Inventory, selection: &DraftSelection, explainer: &Explainer<'_>) -> Self {
+        let pods = inventory.pods.iter().enumerate();
+        let mut selected = pods.filter(|(_, pod)| selection.contains(pod));
+        if selection.is_everything() {
+            let is_restricted = |(number, _): (usize, &Pod)| {
+                !explainer.selecting(number, Direction::Egress).is_empty()
+            };
+            return Self {
+                of_selected: None,
+                restrict_egress: selected.any(is_restricted),
+            };
+        }
+
+        let mut of_selected = BTreeSet::new();
+        let mut restrict_egress = false;
+        for (number, _) in selected {
+            let egress = explainer.selecting(number, Direction::Egress);
+            restrict_egress |= !egress.is_empty();
+            let ingress = explainer.selecting(number, Direction::Ingress);
+            of_selected.extend(egress.into_iter().chain(ingress).cloned());
+        }
+        Self {
+            of_selected: Some(of_selected),
+            restrict_egress,
+        }
+    }
+
+    fn contains(&self, policy: &PolicyName) -> bool {
+        let of_selected = self.of_selected.as_ref();
+        of_selected.is_none_or(|policies| policies.contains(policy))
+    }
+}
+
 impl DraftEndpoints {
     /// Workloads in order of namespace and name; cluster DNS is known by its Service, whatever
     /// answers there.
-    fn pods(&mut self, inventory: &Inventory) -> Result<(), InvalidPolicy> {
+    fn pods(
+        &mut self,
+        inventory: &Inventory,
+        selection: &DraftSelection,
+    ) -> Result<(), DraftError> {
+        let selected: Vec<&Pod> = inventory
+            .pods
+            .iter()
+            .filter(|pod| selection.contains(pod))
+            .collect();
+        if selected.is_empty() && !selection.is_everything() {
+            return Err(DraftError::NothingSelected(selection.to_string()));
+        }
+        let selected: BTreeSet<(&str, &str)> = selected
+            .iter()
+            .map(|pod| (pod.namespace.as_str(), pod.name.as_str()))
+            .collect();
+        let services = ServicePods::of(inventory);
         let dns = inventory.cluster_dns();
         let is_dns = |pod: &Pod| dns.is_some_and(|dns| selects(dns, pod)) && !pod.host_network;
-        let mut by_name: BTreeMap<(&str, &str), &Pod> = BTreeMap::new();
+        let is_selected =
+            |pod: &Pod| selected.contains(&(pod.namespace.as_str(), pod.name.as_str()));
         for pod in &inventory.pods {
-            by_name.insert((&pod.namespace, &pod.name), pod);
-            if pod.host_network {
+            if pod.host_network && is_selected(pod) {
                 self.host_network
                     .push(format!("{}/{}", pod.namespace, pod.outermost_workload()));
             }
@@ -130,6 +202,9 @@ impl DraftEndpoints {
             for locator in locators {
                 let mut endpoint = Endpoint::of("", locator);
                 let found = resolve_endpoint(&endpoint, inventory).pods;
+                if !found.iter().any(|pod| is_selected(pod)) {
+                    continue;
+                }
                 if !found.is_empty() && found.iter().all(|pod| is_dns(pod)) {
                     continue;
                 }
@@ -140,7 +215,7 @@ impl DraftEndpoints {
                     self.unplaced.push(workload.to_string());
                     continue;
                 }
-                endpoint.service = service_of(&endpoint, &found, inventory);
+                endpoint.service = services.leading_to(&endpoint, &found);
                 let guessed =
                     split.then(|| format!("policies treat the pods of {workload} differently"));
                 self.endpoints.push(DraftEndpoint {
@@ -148,6 +223,7 @@ impl DraftEndpoints {
                     definition: None,
                     guessed,
                     namespace: Some(namespace.clone()),
+                    optional: false,
                 });
             }
         }
@@ -189,17 +265,25 @@ impl DraftEndpoints {
     }
 
     /// Addresses for the blocks of egress rules and for what they except; and two that nothing
-    /// should reach.
+    /// should reach, as comments.
     fn outside(
         &mut self,
         inventory: &Inventory,
         explainer: &Explainer<'_>,
+        policies: &Policies,
         can_be_outside: &dyn Fn(IpAddr) -> bool,
         names: &mut Names,
     ) {
         let mut chosen: BTreeMap<IpAddr, (BTreeSet<Port>, BTreeSet<String>)> = BTreeMap::new();
         let mut order: Vec<IpAddr> = Vec::new();
+        let inside = addresses_inside(inventory);
+        let of_pods = inventory.pods.iter().flat_map(|pod| &pod.addresses);
+        let families = Families::of(of_pods.map(|address| Family::of(*address)));
         let mut note = |address: IpAddr, ports: &[Port], why: Option<String>| {
+            // It has a line of its own below, at the port on which clouds answer there.
+            if address == INSTANCE_METADATA {
+                return;
+            }
             if !chosen.contains_key(&address) {
                 order.push(address);
             }
@@ -207,15 +291,21 @@ impl DraftEndpoints {
             known.extend(ports);
             reasons.extend(why);
         };
-        for named in explainer.named_blocks() {
+        let named_blocks = explainer.named_blocks().into_iter();
+        for named in named_blocks.filter(|named| policies.contains(&named.policy)) {
             let rule = format!("rule {} of {}", named.rule, short_name(&named.policy));
+            let family = Family::of(named.block.first());
+            if !families.is_some_and(|families| families.contains(family)) {
+                self.unreachable_blocks
+                    .push(format!("{} ({rule})", named.block));
+                continue;
+            }
             let (ports, port_guess) = ports_of(&named);
             if ports.is_empty() {
                 continue;
             }
             let is_single = named.block.first() == named.block.last();
-            let free =
-                |address: &IpAddr| can_be_outside(*address) && !is_inside(inventory, *address);
+            let free = |address: &IpAddr| can_be_outside(*address) && !inside.contains(address);
             let allowed = addresses(named.block.first(), named.block.last())
                 .filter(|address| !named.except.iter().any(|hole| hole.contains(*address)))
                 .find(free);
@@ -242,10 +332,8 @@ impl DraftEndpoints {
                 }
             }
         }
-        let restricted = (0..inventory.pods.len())
-            .any(|pod| !explainer.selecting(pod, Direction::Egress).is_empty());
         let mut fixed = BTreeMap::new();
-        if restricted {
+        if policies.restrict_egress {
             let usual = [
                 (
                     INSTANCE_METADATA,
@@ -262,7 +350,7 @@ impl DraftEndpoints {
             ];
             for (address, port, name, why) in usual {
                 if can_be_outside(address)
-                    && !is_inside(inventory, address)
+                    && !inside.contains(&address)
                     && !chosen.contains_key(&address)
                 {
                     fixed.insert(address, name);
@@ -292,6 +380,7 @@ impl DraftEndpoints {
                 definition,
                 guessed,
                 namespace: None,
+                optional: fixed.contains_key(&address),
             });
         }
     }
@@ -319,40 +408,58 @@ fn cluster_dns(service: &Service) -> DraftEndpoint {
         definition: None,
         guessed: None,
         namespace: Some(service.namespace.clone()),
+        optional: false,
     }
 }
 
-/// A Service with a cluster address that leads to these pods and no others, and that makes no port
-/// mean two things.
-fn service_of(endpoint: &Endpoint, pods: &[&Pod], inventory: &Inventory) -> Option<String> {
-    let leads_here = |service: &&Service| {
-        let mut behind = inventory
-            .pods
-            .iter()
-            .filter(|pod| selects(service, pod))
-            .peekable();
-        behind.peek().is_some()
-            && behind.all(|pod| pods.iter().any(|own| std::ptr::eq(*own, pod)))
-            && pods.iter().all(|pod| selects(service, pod))
-            && (service.publish_not_ready || pods.iter().any(|pod| pod.ready))
-            && service.kind == ServiceKind::ClusterIp
-            && !cluster_addresses(service).is_empty()
-    };
-    let fits = |service: &&Service| {
-        let tried = Endpoint {
-            service: Some(service.name.clone()),
-            ..endpoint.clone()
+/// Services with a cluster address, and the pods behind each.
+struct ServicePods<'a> {
+    inventory: &'a Inventory,
+    by_namespace: HashMap<&'a str, Vec<(&'a Service, Vec<&'a Pod>)>>,
+}
+
+impl<'a> ServicePods<'a> {
+    fn of(inventory: &'a Inventory) -> Self {
+        let pods = PodsByNamespace::of(inventory);
+        let mut by_namespace: HashMap<&str, Vec<(&Service, Vec<&Pod>)>> = HashMap::new();
+        let with_address = inventory.services.iter().filter(|service| {
+            service.kind == ServiceKind::ClusterIp && !cluster_addresses(service).is_empty()
+        });
+        for service in with_address {
+            let behind = pods.behind(service).into_iter();
+            let behind = behind.map(|number| &inventory.pods[number]);
+            let known = by_namespace.entry(&service.namespace).or_default();
+            known.push((service, behind.collect()));
+        }
+        Self {
+            inventory,
+            by_namespace,
+        }
+    }
+
+    /// A Service that leads to these pods and no others, and that makes no port mean two things.
+    fn leading_to(&self, endpoint: &Endpoint, pods: &[&Pod]) -> Option<String> {
+        let namespace = pods.first()?.namespace.as_str();
+        let own: HashSet<*const Pod> = pods.iter().map(|pod| std::ptr::from_ref(*pod)).collect();
+        let leads_here = |(service, behind): &&(&Service, Vec<&Pod>)| {
+            behind.len() == pods.len()
+                && behind
+                    .iter()
+                    .all(|pod| own.contains(&std::ptr::from_ref(*pod)))
+                && (service.publish_not_ready || pods.iter().any(|pod| pod.ready))
         };
-        resolve_endpoint(&tried, inventory)
-            .known_ports(None)
-            .is_ok()
-    };
-    inventory
-        .services
-        .iter()
-        .filter(leads_here)
-        .find(fits)
-        .map(|service| service.name.clone())
+        let fits = |(service, _): &&(&Service, Vec<&Pod>)| {
+            let tried = Endpoint {
+                service: Some(service.name.clone()),
+                ..endpoint.clone()
+            };
+            resolve_endpoint(&tried, self.inventory)
+                .known_ports(None)
+                .is_ok()
+        };
+        let mut services = self.by_namespace.get(namespace)?.iter().filter(leads_here);
+        services.find(fits).map(|(service, _)| service.name.clone())
+    }
 }
 
 /// A policy without the place where it stands.
@@ -378,20 +485,16 @@ fn ports_of(named: &NamedBlock) -> (Vec<Port>, Option<&'static str>) {
     (ports, (!whole).then_some("a port stands for its range"))
 }
 
-fn is_inside(inventory: &Inventory, address: IpAddr) -> bool {
-    inventory
-        .pods
-        .iter()
-        .any(|pod| pod.addresses.contains(&address))
-        || inventory
-            .nodes
-            .iter()
-            .any(|node| node.addresses.contains(&address))
-        || inventory
-            .services
-            .iter()
-            .any(|service| cluster_addresses(service).contains(&address))
-        || inventory.runner.contains(&address)
+/// The addresses of pods, nodes, Services and the runner.
+fn addresses_inside(inventory: &Inventory) -> HashSet<IpAddr> {
+    let pods = inventory.pods.iter().flat_map(|pod| &pod.addresses);
+    let nodes = inventory.nodes.iter().flat_map(|node| &node.addresses);
+    let services = inventory.services.iter().flat_map(cluster_addresses);
+    pods.chain(nodes)
+        .chain(services)
+        .chain(&inventory.runner)
+        .copied()
+        .collect()
 }
 
 /// Some addresses of a range: one alone, or those behind the first, which may be a network's own

@@ -2,7 +2,7 @@
 
 use super::endpoints::short_name;
 use super::reasons::Reasons;
-use super::table::{Answer, EndpointIndex, Table};
+use super::table::{Answer, EndpointIndex, Pair, Table};
 use crate::policy::Direction;
 use crate::suite::Expected;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The deciding rules are looked up for at most so many pairs and ports: each takes a search
 /// through all policies.
 const EXPLAINED: usize = 20_000;
+
+/// Of one line, the deciding rules are looked up for at most so many pairs and ports: no comment
+/// has room for more.
+const EXPLAINED_OF_LINE: usize = 200;
 
 /// An expectation for some sources, targets and ports.
 #[derive(Debug, Clone)]
@@ -19,10 +23,13 @@ pub(super) struct DraftLine {
     pub(super) targets: BTreeSet<EndpointIndex>,
     /// Ports of the one target, as indexes into its known ports; `None` for all.
     pub(super) ports: Option<Vec<usize>>,
+    /// Whether sources and targets are the replicas of one endpoint, or of each of several that are equal.
+    pub(super) pair: Pair,
     pub(super) reasons: Reasons,
 }
 
-/// The sources of a line. A target is not a source of its line, unless it is the only target.
+/// The sources of a line. A target is not a source of its line, unless the line is about its own
+/// replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Sources {
     /// Every endpoint with pods.
@@ -43,11 +50,16 @@ pub(super) struct LineGroup {
     pub(super) policies: Vec<String>,
     /// Whether the targets are outside, where no policy isolates them.
     pub(super) outside: bool,
+    /// Whether its lines are written as comments.
+    pub(super) optional: bool,
     pub(super) targets: BTreeSet<EndpointIndex>,
     pub(super) lines: Vec<DraftLine>,
     /// Pairs and ports to which policies give more than one answer, or none.
-    pub(super) ambiguous: Vec<(EndpointIndex, EndpointIndex, usize)>,
+    pub(super) ambiguous: Vec<AtPort>,
 }
+
+/// A source, a target and a port of it.
+pub(super) type AtPort = (EndpointIndex, EndpointIndex, usize);
 
 /// Why a deny has a separate line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,14 +77,18 @@ enum Deny {
 pub(super) fn line_groups(table: &mut Table<'_>) -> Vec<LineGroup> {
     // A pair with several answers has no line, and `everythingElse` would include it: then it is
     // left out, and every deny is written.
-    let has_everything_else = (0..table.length()).all(|target| ambiguous(table, target).is_empty());
+    let has_everything_else = (0..table.length())
+        .filter(|target| !table.endpoint(*target).optional)
+        .all(|target| ambiguous(table, target).is_empty());
     let mut groups: Vec<LineGroup> = Vec::new();
     let mut explained = 0;
     for target in 0..table.length() {
-        if table.ports[target].is_empty() {
+        if table.ports(target).is_empty() {
             continue;
         }
-        let policies: Vec<String> = table.pod(target).map_or_else(Vec::new, |pod| {
+        // In a large draft nearly every target has policies of its own, which its lines name.
+        let grouped_by = table.pod(target).filter(|_| !is_large(table));
+        let policies: Vec<String> = grouped_by.map_or_else(Vec::new, |pod| {
             table
                 .predictions
                 .selecting(pod, Direction::Ingress)
@@ -81,13 +97,15 @@ pub(super) fn line_groups(table: &mut Table<'_>) -> Vec<LineGroup> {
                 .collect()
         });
         let outside = table.is_outside(target);
-        let known = groups
-            .iter()
-            .position(|group| group.policies == policies && group.outside == outside);
+        let optional = table.endpoint(target).optional;
+        let known = groups.iter().position(|group| {
+            group.policies == policies && group.outside == outside && group.optional == optional
+        });
         let at = known.unwrap_or_else(|| {
             groups.push(LineGroup {
                 policies,
                 outside,
+                optional,
                 targets: BTreeSet::new(),
                 lines: Vec::new(),
                 ambiguous: Vec::new(),
@@ -95,7 +113,9 @@ pub(super) fn line_groups(table: &mut Table<'_>) -> Vec<LineGroup> {
             groups.len() - 1
         });
         groups[at].targets.insert(target);
-        groups[at].ambiguous.extend(ambiguous(table, target));
+        if !optional {
+            groups[at].ambiguous.extend(ambiguous(table, target));
+        }
         for mut line in lines(table, target, has_everything_else) {
             line.reasons = reasons(table, &line, target, &mut explained);
             add(&mut groups[at].lines, line);
@@ -106,15 +126,15 @@ pub(super) fn line_groups(table: &mut Table<'_>) -> Vec<LineGroup> {
 
 /// Sources and ports of a target to which policies give more than one answer, or none: of every pair
 /// that `everythingElse` would include.
-fn ambiguous(
-    table: &Table<'_>,
-    target: EndpointIndex,
-) -> Vec<(EndpointIndex, EndpointIndex, usize)> {
-    let is_pair = |source: &usize| *source != target || !table.is_single(target);
-    let sources = (0..table.length()).filter(|source| is_pair(source) && table.is_sender(*source));
+fn ambiguous(table: &Table<'_>, target: EndpointIndex) -> Vec<AtPort> {
+    let others = (0..table.length())
+        .filter(|source| table.sends_to(*source, target))
+        .map(|source| (source, Pair::Different));
+    let itself =
+        (table.is_sender(target) && !table.is_single(target)).then_some((target, Pair::Itself));
     let mut ambiguous = Vec::new();
-    for source in sources {
-        for (port, answer) in table.answers(source, target).iter().enumerate() {
+    for (source, pair) in others.chain(itself) {
+        for (port, answer) in table.answers(source, target, pair).iter().enumerate() {
             match answer {
                 Answer::Several | Answer::NoFlow => ambiguous.push((source, target, port)),
                 Answer::One(_) => {}
@@ -132,42 +152,46 @@ fn lines(
 ) -> Vec<DraftLine> {
     let mut groups: BTreeMap<(Expected, Vec<usize>, Option<Deny>), Vec<EndpointIndex>> =
         BTreeMap::new();
-    let mut lines = Vec::new();
+    let mut lines = of_one_source(table, target, target, Pair::Itself);
+    if has_everything_else && is_large(table) {
+        lines.retain(|line| line.expected == Expected::Allowed);
+    }
     for source in 0..table.length() {
-        let answers = table.answers(source, target).to_vec();
-        let allowed = ports_with(&answers, Expected::Allowed);
-        let denied = ports_with(&answers, Expected::Denied);
-        let by_itself = source == target || table.is_runner(source);
-        // The runner has lines only where policies speak of them: no policy decides whether packets
-        // from outside get to a pod that no policy isolates.
-        if (source == target && table.is_single(target))
-            || (table.is_runner(source) && !isolates(table, source, target))
-        {
+        if table.is_runner(source) {
+            // The runner has lines only where policies speak of them: no policy decides whether
+            // packets from outside get to a pod that no policy isolates.
+            if isolates(table, source, target) {
+                lines.extend(of_one_source(table, source, target, Pair::Different));
+            }
             continue;
         }
+        if !table.sends_to(source, target) {
+            continue;
+        }
+        let answers = table.answers(source, target, Pair::Different).to_vec();
+        let allowed = ports_with(&answers, Expected::Allowed);
+        let denied = ports_with(&answers, Expected::Denied);
+        let near = !allowed.is_empty()
+            || table.is_outside(target)
+            || table.endpoint(source).namespace == table.endpoint(target).namespace;
         if !allowed.is_empty() {
-            let sources = vec![source];
-            if by_itself {
-                lines.push(line(table, Expected::Allowed, sources, target, &allowed));
-            } else {
-                groups
-                    .entry((Expected::Allowed, allowed.clone(), None))
-                    .or_default()
-                    .extend(sources);
-            }
+            groups
+                .entry((Expected::Allowed, allowed, None))
+                .or_default()
+                .push(source);
         }
         if denied.is_empty() {
             continue;
         }
-        if by_itself {
-            lines.push(line(table, Expected::Denied, vec![source], target, &denied));
-            continue;
-        }
-        let near = !allowed.is_empty()
-            || table.is_outside(target)
-            || table.endpoint(source).namespace == table.endpoint(target).namespace;
         for (deny, ports) in sorted(table, source, target, &denied, near) {
-            if deny != Deny::Far || !has_everything_else {
+            // `everythingElse` speaks of no target that is a comment.
+            let is_written = match deny {
+                _ if table.endpoint(target).optional => true,
+                Deny::OneSide => true,
+                Deny::Near => !has_everything_else || !is_large(table),
+                Deny::Far => !has_everything_else,
+            };
+            if is_written {
                 groups
                     .entry((Expected::Denied, ports, Some(deny)))
                     .or_default()
@@ -177,10 +201,41 @@ fn lines(
     }
     let mut grouped: Vec<DraftLine> = groups
         .into_iter()
-        .map(|((expected, ports, _), sources)| line(table, expected, sources, target, &ports))
+        .map(|((expected, ports, _), sources)| {
+            line(table, expected, sources, (target, Pair::Different), &ports)
+        })
         .collect();
     grouped.extend(lines);
     grouped
+}
+
+/// Whether a draft is so large that `everythingElse` has to stand for denies between neighbours.
+pub(super) fn is_large(table: &Table<'_>) -> bool {
+    /// What a person still reads from beginning to end.
+    const SMALL: usize = 60;
+
+    table.length() > SMALL
+}
+
+/// The lines about one source and one target.
+fn of_one_source(
+    table: &Table<'_>,
+    source: EndpointIndex,
+    target: EndpointIndex,
+    pair: Pair,
+) -> Vec<DraftLine> {
+    if pair == Pair::Itself && (table.is_single(target) || !table.is_sender(target)) {
+        return Vec::new();
+    }
+    let answers = table.answers(source, target, pair);
+    [Expected::Allowed, Expected::Denied]
+        .into_iter()
+        .filter_map(|expected| {
+            let ports = ports_with(answers, expected);
+            let sources = vec![source];
+            (!ports.is_empty()).then(|| line(table, expected, sources, (target, pair), &ports))
+        })
+        .collect()
 }
 
 /// The ports with one answer.
@@ -204,7 +259,7 @@ fn sorted(
     let (mut one_side, mut others) = (Vec::new(), Vec::new());
     for port in denied {
         let is_one_side = table
-            .sides(source, target, *port)
+            .sides(source, target, *port, Pair::Different)
             .is_some_and(|(sides, at)| {
                 let admits = |set: &crate::policy::PortSet| !set.is_all() && set.contains(at);
                 admits(&sides.egress) != admits(&sides.ingress)
@@ -226,7 +281,7 @@ fn sorted(
 /// Whether policies restrict either side.
 fn isolates(table: &mut Table<'_>, source: EndpointIndex, target: EndpointIndex) -> bool {
     table
-        .sides(source, target, 0)
+        .sides(source, target, 0, Pair::Different)
         .is_some_and(|(sides, _)| !sides.ingress.is_all() || !sides.egress.is_all())
 }
 
@@ -234,13 +289,21 @@ fn line(
     table: &Table<'_>,
     expected: Expected,
     sources: Vec<EndpointIndex>,
-    target: EndpointIndex,
+    (target, pair): (EndpointIndex, Pair),
     ports: &[usize],
 ) -> DraftLine {
-    let all = ports.len() == table.ports[target].len();
+    let all = ports.len() == table.ports(target).len();
+    let sources = sources.into_iter().collect();
     DraftLine {
         expected,
-        sources: Sources::of(table, &sources.into_iter().collect(), target),
+        sources: match pair {
+            Pair::Different => Sources::of(table, &sources, target),
+            Pair::Itself => Sources::Some {
+                namespaces: BTreeSet::new(),
+                named: sources,
+            },
+        },
+        pair,
         targets: BTreeSet::from([target]),
         ports: (!all).then(|| ports.to_vec()),
         reasons: Reasons::default(),
@@ -249,21 +312,17 @@ fn line(
 
 impl Sources {
     fn of(table: &Table<'_>, named: &BTreeSet<EndpointIndex>, target: EndpointIndex) -> Self {
-        let others = |index: &EndpointIndex| *index != target && table.is_sender(*index);
-        let senders: BTreeSet<EndpointIndex> = (0..table.length()).filter(others).collect();
-        if senders.len() > 2 && *named == senders {
+        let sends = |index: &EndpointIndex| table.sends_to(*index, target);
+        let senders = (0..table.length()).filter(sends).count();
+        let named_senders = named.iter().filter(|index| sends(index)).count();
+        if senders > 2 && named_senders == senders && named.len() == senders {
             return Self::All;
         }
-        let mut by_namespace: BTreeMap<&str, BTreeSet<EndpointIndex>> = BTreeMap::new();
-        for index in senders {
-            if let Some(namespace) = &table.endpoint(index).namespace {
-                by_namespace.entry(namespace).or_default().insert(index);
-            }
-        }
         let (mut left, mut namespaces) = (named.clone(), BTreeSet::new());
-        for (namespace, members) in by_namespace {
-            if members.len() > 1 && members.is_subset(named) {
-                namespaces.insert(namespace.to_owned());
+        for (namespace, members) in table.senders() {
+            let members: Vec<EndpointIndex> = members.iter().copied().filter(sends).collect();
+            if members.len() > 1 && members.iter().all(|member| named.contains(member)) {
+                namespaces.insert((*namespace).to_owned());
                 left.retain(|index| !members.contains(index));
             }
         }
@@ -279,20 +338,17 @@ impl Sources {
         table: &Table<'_>,
         target: EndpointIndex,
     ) -> BTreeSet<EndpointIndex> {
-        let senders =
-            (0..table.length()).filter(|index| *index != target && table.is_sender(*index));
+        let senders = (0..table.length()).filter(|index| table.sends_to(*index, target));
         match self {
             Self::All => senders.collect(),
             Self::Some { namespaces, named } => {
-                let within = |index: &EndpointIndex| {
-                    table
-                        .endpoint(*index)
-                        .namespace
-                        .as_ref()
-                        .is_some_and(|of| namespaces.contains(of))
-                };
-                senders
-                    .filter(within)
+                let of_namespaces = table
+                    .senders()
+                    .iter()
+                    .filter(|(namespace, _)| namespaces.contains(**namespace))
+                    .flat_map(|(_, members)| members.iter().copied());
+                of_namespaces
+                    .filter(|index| table.sends_to(*index, target))
                     .chain(named.iter().copied())
                     .collect()
             }
@@ -315,27 +371,32 @@ fn reasons(
     explained: &mut usize,
 ) -> Reasons {
     let mut reasons = Reasons::default();
-    let all: Vec<usize> = (0..table.ports[target].len()).collect();
+    let all: Vec<usize> = (0..table.ports(target).len()).collect();
     let ports = line.ports.as_ref().unwrap_or(&all);
-    for source in line.sources.members(table, target) {
-        for port in ports {
-            *explained += 1;
-            if *explained > EXPLAINED {
-                return Reasons::default();
-            }
-            if let Some(why) = table.explain(source, target, *port) {
-                reasons.add(&why);
-            }
+    let sources = line.sources.members(table, target);
+    let pairs = sources
+        .into_iter()
+        .flat_map(|source| ports.iter().map(move |port| (source, *port)));
+    for (number, (source, port)) in pairs.enumerate() {
+        *explained += 1;
+        if *explained > EXPLAINED || number >= EXPLAINED_OF_LINE {
+            return Reasons::default();
+        }
+        if let Some(why) = table.explain(source, target, port, line.pair) {
+            reasons.add(&why);
         }
     }
     reasons
 }
 
 /// Adds a line, or joins it with one that expects the same of another target. By name, an endpoint
-/// may be on both sides only if the line is about its own replicas.
+/// may be on both sides only if the line is about its own replicas; the name of several never pairs
+/// one of them with itself, but a line that has it on both sides speaks of all of them.
 fn add(lines: &mut Vec<DraftLine>, new: DraftLine) {
     let joins = |known: &&mut DraftLine| {
         known.expected == new.expected
+            && known.pair == Pair::Different
+            && new.pair == Pair::Different
             && known.ports.is_none()
             && new.ports.is_none()
             && known.sources == new.sources

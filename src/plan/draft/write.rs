@@ -1,39 +1,32 @@
 //! Lines → the text of a suite, with what is guessed and what is left out.
 
-use super::super::endpoints::ResolvedPort;
-use super::endpoints::DraftEndpoints;
-use super::lines::{DraftLine, LineGroup, Sources, idle_rule_text};
+use super::DraftOptions;
+use super::endpoints::{DraftEndpoint, DraftEndpoints};
+use super::lines::{AtPort, DraftLine, LineGroup, Sources, idle_rule_text, is_large};
 use super::names::Names;
-use super::table::{Answer, EndpointIndex, Table};
+use super::table::{Answer, EndpointIndex, Pair, Table};
 use crate::model::Transport;
 use crate::suite::Expected;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// The most names on either side of a line.
+/// The most names on either side of a line, and of a line of a large draft.
 const NAMES_PER_SIDE: usize = 8;
+const NAMES_PER_SIDE_OF_LARGE: usize = 40;
 
 /// At most so many things of one kind are listed in a comment.
 const LISTED: usize = 20;
 
 /// The whole file.
 pub(super) fn suite(
-    name: &str,
+    options: &DraftOptions,
     draft_endpoints: &DraftEndpoints,
     table: &Table<'_>,
     line_groups: &[LineGroup],
 ) -> String {
     let mut groups = Groups::of(draft_endpoints, table, line_groups);
-    let mut lines = String::new();
-    for line_group in line_groups
-        .iter()
-        .filter(|line_group| !line_group.lines.is_empty())
-    {
-        lines.push_str(&head(line_group, table));
-        for line in &line_group.lines {
-            lines.push_str(&line_text(line, table, &mut groups));
-        }
-    }
+    let lines = lines_of(line_groups, false, table, &mut groups);
+    let optional = lines_of(line_groups, true, table, &mut groups);
     let ambiguous: Vec<String> = line_groups
         .iter()
         .flat_map(|line_group| &line_group.ambiguous)
@@ -52,37 +45,27 @@ pub(super) fn suite(
     );
     let _ = writeln!(
         out,
-        "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{ name: {name} }}\nspec:\n  endpoints:"
+        "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{ name: {} }}\nspec:",
+        options.name
     );
+    if let Some(families) = options.lab_families {
+        let families = families.names().replace(',', ", ");
+        let _ = writeln!(out, "  settings: {{ labFamilies: [{families}] }}");
+    }
+    out.push_str("  endpoints:\n");
     for draft_endpoint in &draft_endpoints.endpoints {
-        let Some(definition) = &draft_endpoint.definition else {
-            continue;
-        };
-        let guess = draft_endpoint
-            .guessed
-            .as_ref()
-            .map_or(String::new(), |why| {
-                format!("   # guessed: {}", one_line(why))
-            });
-        let _ = writeln!(
-            out,
-            "    {}: {definition}{guess}",
-            draft_endpoint.endpoint.label
-        );
+        out.push_str(&endpoint_line(draft_endpoint));
     }
-    if !groups.used.is_empty() {
-        out.push_str("  groups:\n");
-        for (namespace, group) in &groups.used {
-            let members = groups.members.get(namespace).into_iter().flatten();
-            let labels: Vec<&str> = members
-                .map(|index| table.endpoint(*index).endpoint.label.as_str())
-                .collect();
-            let _ = writeln!(out, "    {group}: [{}]", labels.join(", "));
-        }
-    }
+    out.push_str(&groups.definitions(table));
     if !lines.is_empty() {
         out.push_str("  expect:\n");
         out.push_str(&lines);
+    }
+    if !optional.is_empty() {
+        if lines.is_empty() {
+            out.push_str("  # expect:\n");
+        }
+        out.push_str(&optional);
     }
     if ambiguous.is_empty() {
         out.push_str("\n  everythingElse: denied\n");
@@ -99,12 +82,51 @@ pub(super) fn suite(
     out
 }
 
+/// The lines of all groups, or those that are written as comments.
+fn lines_of(
+    line_groups: &[LineGroup],
+    optional: bool,
+    table: &Table<'_>,
+    groups: &mut Groups,
+) -> String {
+    let mut out = String::new();
+    let wanted = line_groups
+        .iter()
+        .filter(|group| group.optional == optional && !group.lines.is_empty());
+    for line_group in wanted {
+        // The lines of a large draft are not grouped by the policies of their targets.
+        if optional || line_group.outside || !is_large(table) {
+            out.push_str(&head(line_group, table));
+        }
+        for line in &line_group.lines {
+            out.push_str(&line_text(line, optional, table, groups));
+        }
+    }
+    out
+}
+
+/// The definition of an endpoint; nothing for one that is built in.
+fn endpoint_line(draft_endpoint: &DraftEndpoint) -> String {
+    let Some(definition) = &draft_endpoint.definition else {
+        return String::new();
+    };
+    let hidden = if draft_endpoint.optional { "# " } else { "" };
+    let guess = draft_endpoint
+        .guessed
+        .as_ref()
+        .map_or(String::new(), |why| {
+            format!("   # guessed: {}", one_line(why))
+        });
+    let label = &draft_endpoint.endpoint.label;
+    format!("    {hidden}{label}: {definition}{guess}\n")
+}
+
 /// The comment above the lines of a group.
 fn head(line_group: &LineGroup, table: &Table<'_>) -> String {
     let labels: Vec<&str> = line_group
         .targets
         .iter()
-        .map(|index| table.endpoint(*index).endpoint.label.as_str())
+        .flat_map(|index| table.labels(*index))
         .collect();
     let shown = labels
         .iter()
@@ -119,6 +141,9 @@ fn head(line_group: &LineGroup, table: &Table<'_>) -> String {
         format!("{shown} and {more} more")
     };
     let text = match line_group.policies.as_slice() {
+        _ if line_group.optional => format!(
+            "What the policies say of {whom}, wanted or not: uncomment the endpoints and the lines that the suite should have."
+        ),
         _ if line_group.outside => {
             format!("Outside ({whom}): decided by the egress of each source.")
         }
@@ -134,22 +159,7 @@ fn head(line_group: &LineGroup, table: &Table<'_>) -> String {
 }
 
 /// A drafted line, as many lines of text as its names need.
-fn line_text(line: &DraftLine, table: &Table<'_>, groups: &mut Groups) -> String {
-    let sources = match &line.sources {
-        Sources::All => vec!["*".to_owned()],
-        Sources::Some { namespaces, named } => groups.items(namespaces, named, table),
-    };
-    let targets = match &line.ports {
-        None => {
-            let (namespaces, named) = groups.whole(&line.targets, &line.sources);
-            groups.items(&namespaces, &named, table)
-        }
-        Some(ports) => line
-            .targets
-            .iter()
-            .flat_map(|index| at_ports(*index, ports, table))
-            .collect(),
-    };
+fn line_text(line: &DraftLine, optional: bool, table: &Table<'_>, groups: &mut Groups) -> String {
     let why = match line.expected {
         Expected::Allowed => line.reasons.of_allowed(),
         Expected::Denied => line.reasons.of_denied(),
@@ -162,33 +172,107 @@ fn line_text(line: &DraftLine, table: &Table<'_>, groups: &mut Groups) -> String
         _ => None,
     };
     let notes: Vec<String> = why.into_iter().chain(guess).collect();
+    let notes = notes.join("; ");
+
+    let is_large = is_large(table);
     let mut out = String::new();
-    if !notes.is_empty() {
-        comment(&mut out, "    ", &notes.join("; "));
+    if !notes.is_empty() && !is_large {
+        comment(&mut out, "    ", &notes);
     }
-    for from in sources.chunks(NAMES_PER_SIDE) {
-        for to in targets.chunks(NAMES_PER_SIDE) {
-            let text = format!("{} -> {} {}", from.join(", "), to.join(", "), line.expected);
-            let quote = if text.starts_with('*') { "\"" } else { "" };
-            let _ = writeln!(out, "    - {quote}{text}{quote}");
-        }
+    let behind = if notes.is_empty() || !is_large {
+        String::new()
+    } else {
+        format!("   # {}", one_line(&notes))
+    };
+    let hidden = if optional { "# " } else { "" };
+    for (from, to) in sides(line, table, groups) {
+        let text = format!("{from} -> {to} {}", line.expected);
+        let quote = if text.starts_with('*') { "\"" } else { "" };
+        let _ = writeln!(out, "    {hidden}- {quote}{text}{quote}{behind}");
     }
     out
 }
 
-fn at_ports(index: EndpointIndex, ports: &[usize], table: &Table<'_>) -> Vec<String> {
-    let label = &table.endpoint(index).endpoint.label;
-    ports
-        .iter()
-        .map(|port| format!("{label}:{}", table.ports[index][*port].label))
+/// The sources and the targets of a line, as often as the width of a line of text asks for.
+fn sides(line: &DraftLine, table: &Table<'_>, groups: &mut Groups) -> Vec<(String, String)> {
+    let most = if is_large(table) {
+        NAMES_PER_SIDE_OF_LARGE
+    } else {
+        NAMES_PER_SIDE
+    };
+    if line.pair == Pair::Itself {
+        return each_with_itself(line, most, table);
+    }
+    let sources = match &line.sources {
+        Sources::All => vec!["*".to_owned()],
+        Sources::Some { namespaces, named } => groups.items(namespaces, named, table),
+    };
+    let targets = match &line.ports {
+        None => {
+            let (namespaces, named) = groups.whole(&line.targets, &line.sources);
+            groups.items(&namespaces, &named, table)
+        }
+        Some(ports) => {
+            let names = groups.items(&BTreeSet::new(), &line.targets, table);
+            let targets = line.targets.iter().zip(names);
+            targets
+                .flat_map(|(index, name)| at_ports(&name, *index, ports, table))
+                .collect()
+        }
+    };
+    let pairs = sources
+        .chunks(most)
+        .flat_map(|from| targets.chunks(most).map(move |to| (from, to)));
+    pairs
+        .map(|(from, to)| (from.join(", "), to.join(", ")))
         .collect()
 }
 
-fn pair(
-    (source, target, port): (EndpointIndex, EndpointIndex, usize),
-    table: &Table<'_>,
-) -> String {
-    let at: &ResolvedPort = &table.ports[target][port];
+/// Each endpoint and itself. Where the same is expected between those that are equal, one line of
+/// text is about several: by its name, each is paired with itself too.
+fn each_with_itself(line: &DraftLine, most: usize, table: &Table<'_>) -> Vec<(String, String)> {
+    let mut sides = Vec::new();
+    for index in &line.targets {
+        let labels: Vec<&str> = table.labels(*index).collect();
+        let together = if expects_of_equals(line, *index, table) {
+            most
+        } else {
+            1
+        };
+        for labels in labels.chunks(together) {
+            let targets: Vec<String> = match &line.ports {
+                None => labels.iter().map(|label| (*label).to_owned()).collect(),
+                Some(ports) => labels
+                    .iter()
+                    .flat_map(|label| at_ports(label, *index, ports, table))
+                    .collect(),
+            };
+            sides.push((labels.join(", "), targets.join(", ")));
+        }
+    }
+    sides
+}
+
+/// Whether policies answer what a line expects between equal endpoints, too.
+fn expects_of_equals(line: &DraftLine, index: EndpointIndex, table: &Table<'_>) -> bool {
+    let answers = table.answers(index, index, Pair::Different);
+    let is_expected = |port: &usize| answers[*port] == Answer::One(line.expected);
+    table.is_several(index)
+        && match &line.ports {
+            None => (0..answers.len()).all(|port| is_expected(&port)),
+            Some(ports) => ports.iter().all(is_expected),
+        }
+}
+
+fn at_ports(name: &str, index: EndpointIndex, ports: &[usize], table: &Table<'_>) -> Vec<String> {
+    ports
+        .iter()
+        .map(|port| format!("{name}:{}", table.ports(index)[*port].label))
+        .collect()
+}
+
+fn pair((source, target, port): AtPort, table: &Table<'_>) -> String {
+    let at = &table.ports(target)[port];
     format!(
         "{} -> {}:{}",
         table.endpoint(source).endpoint.label,
@@ -200,13 +284,14 @@ fn pair(
 /// What a reader may miss in the file, and why it is not there.
 fn left_out(out: &mut String, draft_endpoints: &DraftEndpoints, table: &Table<'_>) {
     let portless = (0..table.length())
-        .filter(|index| table.is_sender(*index) && table.ports[*index].is_empty());
+        .filter(|index| table.is_sender(*index) && table.ports(*index).is_empty());
     let portless: Vec<String> = portless
-        .map(|index| table.endpoint(index).endpoint.label.clone())
+        .flat_map(|index| table.labels(index))
+        .map(str::to_owned)
         .collect();
     let idle: Vec<String> = draft_endpoints.idle.iter().map(idle_rule_text).collect();
-    let nameless: Vec<String> = draft_endpoints
-        .dns
+    let nameless: Vec<String> = table
+        .dns()
         .map(|dns| without_names(dns, table))
         .unwrap_or_default();
     let lists = [
@@ -227,6 +312,10 @@ fn left_out(out: &mut String, draft_endpoints: &DraftEndpoints, table: &Table<'_
             &draft_endpoints.blocks,
         ),
         (
+            "Address blocks of a family that no pod has an address of, so that nothing can be sent there:",
+            &draft_endpoints.unreachable_blocks,
+        ),
+        (
             "Workloads that share their node's network, and with it the node's identity:",
             &draft_endpoints.host_network,
         ),
@@ -245,17 +334,19 @@ fn left_out(out: &mut String, draft_endpoints: &DraftEndpoints, table: &Table<'_
 /// Senders that may not ask cluster DNS over UDP, as nearly every resolver does (RFC 1035 section
 /// 4.2).
 fn without_names(dns: EndpointIndex, table: &Table<'_>) -> Vec<String> {
-    let asked = table.ports[dns]
+    let asked = table
+        .ports(dns)
         .iter()
         .position(|port| port.transport == Transport::Udp);
     let may_not = |index: &EndpointIndex| {
-        let answer = asked.and_then(|port| table.answers(*index, dns).get(port));
+        let answer = asked.and_then(|port| table.answers(*index, dns, Pair::Different).get(port));
         answer == Some(&Answer::One(Expected::Denied))
     };
     let senders = (0..table.length()).filter(|index| *index != dns && table.is_sender(*index));
     senders
         .filter(may_not)
-        .map(|index| table.endpoint(index).endpoint.label.clone())
+        .flat_map(|index| table.labels(index))
+        .map(str::to_owned)
         .collect()
 }
 
@@ -297,11 +388,16 @@ fn one_line(text: &str) -> String {
         .collect()
 }
 
-/// Groups of all endpoints of a namespace, named where they are used.
+/// Groups of all endpoints of a namespace, and of those that are equal to policies.
 struct Groups {
-    members: BTreeMap<String, BTreeSet<EndpointIndex>>,
     /// By namespace.
-    used: BTreeMap<String, String>,
+    members: BTreeMap<String, BTreeSet<EndpointIndex>>,
+    /// The names of the namespaces' groups that are used.
+    namespaces: BTreeMap<String, String>,
+    /// The name of each index: of an endpoint, or of the group of those that are equal.
+    names: Vec<String>,
+    /// The groups of equal endpoints that are used.
+    equal: BTreeSet<EndpointIndex>,
 }
 
 impl Groups {
@@ -313,26 +409,43 @@ impl Groups {
             }
         }
         members.retain(|_, of| of.len() > 1);
-        let mut groups = Self {
-            members,
-            used: BTreeMap::new(),
-        };
+
         let mut names = Names::default();
         for draft_endpoint in &draft_endpoints.endpoints {
             names.give(std::slice::from_ref(&draft_endpoint.endpoint.label));
         }
+        let names_of_indexes = (0..table.length())
+            .map(|index| {
+                let label = &table.endpoint(index).endpoint.label;
+                if table.is_several(index) {
+                    names.give(&[format!("like-{label}")])
+                } else {
+                    label.clone()
+                }
+            })
+            .collect();
+        let mut groups = Self {
+            members,
+            namespaces: BTreeMap::new(),
+            names: names_of_indexes,
+            equal: BTreeSet::new(),
+        };
+
         let mut wanted: BTreeSet<String> = BTreeSet::new();
         for line in line_groups.iter().flat_map(|line_group| &line_group.lines) {
             if let Sources::Some { namespaces, .. } = &line.sources {
                 wanted.extend(namespaces.iter().cloned());
             }
-            if line.ports.is_none() {
+            if line.ports.is_none() && line.pair == Pair::Different {
                 wanted.extend(groups.whole(&line.targets, &line.sources).0);
             }
         }
         for namespace in wanted {
             let name = names.give(&[format!("in-{namespace}")]);
-            groups.used.insert(namespace, name);
+            let members = groups.members.get(&namespace).into_iter().flatten();
+            let several = members.copied().filter(|index| table.is_several(*index));
+            groups.equal.extend(several);
+            groups.namespaces.insert(namespace, name);
         }
         groups
     }
@@ -362,15 +475,33 @@ impl Groups {
         named: &BTreeSet<EndpointIndex>,
         table: &Table<'_>,
     ) -> Vec<String> {
+        self.equal
+            .extend(named.iter().filter(|index| table.is_several(**index)));
         let groups = namespaces
             .iter()
-            .filter_map(|namespace| self.used.get(namespace).cloned());
+            .filter_map(|namespace| self.namespaces.get(namespace).cloned());
         groups
-            .chain(
-                named
-                    .iter()
-                    .map(|index| table.endpoint(*index).endpoint.label.clone()),
-            )
+            .chain(named.iter().map(|index| self.names[*index].clone()))
             .collect()
+    }
+
+    /// `groups:` of the suite; nothing where none is used.
+    fn definitions(&self, table: &Table<'_>) -> String {
+        let mut out = String::new();
+        if !self.namespaces.is_empty() || !self.equal.is_empty() {
+            out.push_str("  groups:\n");
+        }
+        for (namespace, group) in &self.namespaces {
+            let members = self.members.get(namespace).into_iter().flatten();
+            let names: Vec<&str> = members.map(|index| self.names[*index].as_str()).collect();
+            let _ = writeln!(out, "    {group}: [{}]", names.join(", "));
+        }
+        for index in &self.equal {
+            let labels: Vec<&str> = table.labels(*index).collect();
+            let name = &self.names[*index];
+            let why = "policies treat them in the same way";
+            let _ = writeln!(out, "    {name}: [{}]   # {why}", labels.join(", "));
+        }
+        out
     }
 }

@@ -9,10 +9,10 @@ fn mistakes_in_definitions() {
     let cases = [
         (
             "x: {}",
-            "6:5: error: x does not say how to find it; help: give it namespace and workload, pods or service; or host; or ip",
+            "6:5: error: x does not say how to find it; help: give it namespace, for all of its pods, or also workload, pods or service; or host; or ip",
         ),
         (
-            "x: { namespace: a, ports: [1] }",
+            "x: { ports: [1] }",
             "6:5: error: x does not say how to find it",
         ),
         (
@@ -308,6 +308,21 @@ fn an_endpoint_says_from_where_it_sends() {
         .map(|endpoint| endpoint.source_mode)
         .collect();
     assert_eq!(source_modes, [Some(SourceMode::Node), None]);
+}
+
+#[test]
+fn a_namespace_alone_is_all_of_its_pods() {
+    let suite = good(
+        "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: { name: s }\nspec:\n  endpoints:\n    \
+         a: { namespace: backend }\n    b: { namespace: backend, pods: {}, ports: [80] }\n  \
+         expect: [a -> b allowed]\n",
+    );
+    let all = Locator::Pods {
+        namespace: "backend".to_owned(),
+        labels: std::collections::BTreeMap::new(),
+    };
+    let locators = suite.endpoints.iter().map(|endpoint| &endpoint.locator);
+    assert_eq!(locators.collect::<Vec<_>>(), [&all, &all]);
 }
 
 #[test]

@@ -200,7 +200,7 @@ fn main() -> std::io::Result<()> {
         let pairs = (workloads * workloads) as f64;
         let links = if workloads <= 1_000 {
             let started = Instant::now();
-            let links = predictor.map().links.len();
+            let links = predictor.all_links().count();
             format!("{:.2} s for {links}", started.elapsed().as_secs_f64())
         } else {
             "not made".to_owned()

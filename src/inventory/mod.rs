@@ -61,6 +61,8 @@ pub struct Inventory {
     pub hosts: BTreeMap<String, Vec<IpAddr>>,
     /// The names among these whose addresses the lab invented, since nothing gives any.
     pub invented_hosts: BTreeSet<String>,
+    /// The addresses of pods and nodes that the lab invented, since nothing gives any.
+    pub invented_addresses: BTreeSet<IpAddr>,
     /// The addresses that watertight itself sends from; empty where they are not known.
     pub runner: Vec<IpAddr>,
 }

@@ -23,22 +23,24 @@
 //!
 //! # Limitations
 //! - Only TCP, UDP and SCTP are evaluated: NetworkPolicy does not define other protocols.
-//! - An `ipBlock` matches addresses of pods and nodes where these are known, as Kubernetes' own
-//!   tests require; Cilium's does not. Where they are unknown (manifests without a status) it
-//!   matches only addresses outside the cluster.
+//! - An `ipBlock` matches addresses of pods and nodes, as Kubernetes' own tests require; Cilium's
+//!   does not. What depends on addresses that are not known is given as unknown (`addresses`).
 //! - Pods in their node's network have the node's identity: no selector selects them.
 //! - Domain names of a ClusterNetworkPolicy match nothing; a caveat lists them.
 //! - A connection from a pod to itself through a Service is evaluated like one between two pods;
 //!   network plugins differ in this case.
 
+mod addresses;
 mod bits;
 mod caveats;
 mod change;
 mod classes;
+mod difference;
 mod edit;
 mod explain;
 mod flow;
 mod flow_end;
+mod grid;
 mod kinds;
 mod map;
 mod matched;
@@ -58,10 +60,11 @@ mod what_if;
 mod tests;
 
 pub use change::Change;
+pub use difference::{Comparison, Differences};
 pub use explain::{Explainer, Explanation, Match, PolicyStep, RuleStep, Selects, Side};
 pub use flow::{EndpointRef, Predictor};
 pub use kinds::PodKinds;
-pub use map::{ConnectionMap, Link, LinkEnd, WorkloadPods};
+pub use map::{Link, LinkEnd, Links, MapEnds, WorkloadPods};
 pub use matched::MatchedPolicy;
 pub use outside::OutsideRule;
 pub use ports::PortSet;

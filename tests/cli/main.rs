@@ -14,6 +14,7 @@ mod hosts;
 mod image;
 mod one_model;
 mod policies;
+mod predictions;
 mod readme;
 mod scripted;
 mod secrets;

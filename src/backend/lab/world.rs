@@ -118,6 +118,7 @@ impl World {
             address_service(service, &mut addresses)?;
         }
         let outside = place_hosts(outside, &mut addresses)?;
+        let invented = invented_addresses(manifests, &nodes, &pods);
         let inventory = Inventory {
             namespaces,
             nodes,
@@ -126,6 +127,7 @@ impl World {
             policies: manifests.policies.clone(),
             hosts: outside.by_name,
             invented_hosts: outside.invented,
+            invented_addresses: invented,
             runner: addresses::RUNNER.to_vec(),
         };
         Ok(Self {
@@ -307,6 +309,20 @@ fn add_dns(
             local_only: false,
         });
     }
+}
+
+/// The addresses of nodes and pods that no manifest states.
+fn invented_addresses(manifests: &Manifests, nodes: &[Node], pods: &[Pod]) -> BTreeSet<IpAddr> {
+    let stated = manifests.pods.iter().flat_map(|pod| &pod.addresses);
+    let stated: BTreeSet<&IpAddr> = stated.collect();
+
+    let of_nodes = nodes.iter().flat_map(|node| &node.addresses);
+    let of_pods = pods.iter().flat_map(|pod| &pod.addresses);
+    of_nodes
+        .chain(of_pods)
+        .filter(|address| !stated.contains(address))
+        .copied()
+        .collect()
 }
 
 /// Assigns a node and addresses to every declared pod.

@@ -533,6 +533,7 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
             },
             provability,
             prediction: None,
+            prediction_unknown: None,
         }
     }
 

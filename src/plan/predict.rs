@@ -32,14 +32,14 @@ pub(super) fn add(builder: &mut Builder, predictions: &mut Predictions<'_>) {
     }
 
     for check in builder.checks.iter_mut().chain(&mut builder.swept) {
-        let mut flows = check.flows.iter();
-        check.prediction_unknown = flows.find_map(|flow| unknown.get(flow).cloned());
         let answers: Vec<Option<Expected>> = check
             .flows
             .iter()
             .map(|flow| predicted.get(flow).copied())
             .collect();
         let Some(answer) = common_answer(&answers) else {
+            let mut flows = check.flows.iter();
+            check.prediction_unknown = flows.find_map(|flow| unknown.get(flow).cloned());
             continue;
         };
         let mut prediction = Prediction {

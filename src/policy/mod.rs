@@ -6,8 +6,11 @@
 //! ```
 //! `matched` lists the indexes of the policies and rules that match a flow. `kinds` tells pods apart
 //! as selectors do. `change` suggests changes that give the opposite answer, and `what_if` tries them.
+//! `map` makes the links of a map from the rows of a `grid`, `difference` compares two maps, and
+//! `addition` names what an added policy does not stop. `addresses` says for all of them whether a
+//! block contains a pod or a node.
 //!
-//! The predictor and the explainer share only the reading of policies: the predictor joins the sets
+//! The predictor and the explainer share only the reading of policies and `addresses`: the predictor joins the sets
 //! of all rules, and the explainer evaluates the rules of one flow in order. A property test
 //! compares the two with each other, and another one both with packets in the lab, whose compiler
 //! shares nothing with this module.
@@ -30,6 +33,7 @@
 //! - A connection from a pod to itself through a Service is evaluated like one between two pods;
 //!   network plugins differ in this case.
 
+mod addition;
 mod addresses;
 mod bits;
 mod caveats;
@@ -59,6 +63,7 @@ mod what_if;
 #[cfg(test)]
 mod tests;
 
+pub use addition::additions_without_effect;
 pub use change::Change;
 pub use difference::{Comparison, Differences};
 pub use explain::{Explainer, Explanation, Match, PolicyStep, RuleStep, Selects, Side};

@@ -1,5 +1,5 @@
-//! `watertight predict` on manifests without addresses, without pods, of many pods and of parts of a
-//! suite.
+//! `watertight predict` on manifests without addresses, without pods, of many pods, of parts of a
+//! suite and of policies that others defeat.
 
 use crate::support::{Files, ran, watertight};
 
@@ -270,6 +270,36 @@ fn a_pod_of_a_workload_is_a_name_for_it() {
         said.contains("did you mean shop/Deployment/web, whose pods are named like this?"),
         "{said}"
     );
+}
+
+#[test]
+fn a_quarantine_that_another_policy_defeats_names_it() {
+    let files = Files::new();
+    let before = files.with("before.yaml", WEB);
+    let quarantine = |rules: &str| {
+        format!(
+            "{WEB}---\n{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: quarantine, namespace: shop}}, spec: {{podSelector: {{matchLabels: {{app: web}}}}, policyTypes: [Ingress, Egress]{rules}}}}}\n"
+        )
+    };
+    let after = files.with("after.yaml", quarantine(""));
+    let (changes, said) = output(&["predict", "--diff", &before, &after], 0);
+    assert!(
+        changes.contains("- shop/Deployment/web -> 0.0.0.0/0"),
+        "{changes}"
+    );
+    assert!(
+        said.contains("NetworkPolicy shop/quarantine")
+            && said.contains("isolates shop/Deployment/web for Ingress")
+            && said.contains("NetworkPolicy shop/allow-web")
+            && !said.contains("for Egress"),
+        "{said}"
+    );
+
+    // One that admits something is a quarantine only if it has no effect at all.
+    let admitting = quarantine(", ingress: [{ports: [{port: 9000}]}]");
+    let effective = files.with("effective.yaml", admitting);
+    let (_, said) = output(&["predict", "--diff", &before, &effective], 0);
+    assert!(!said.contains("takes nothing away"), "{said}");
 }
 
 #[test]

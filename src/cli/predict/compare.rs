@@ -7,7 +7,7 @@ use crate::app::terminal::Terminal;
 use crate::app::{cluster, load};
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
-use crate::policy::{Comparison, Differences, Link, Predictor};
+use crate::policy::{Comparison, Differences, Link, Predictor, additions_without_effect};
 use crate::source::Sources;
 
 /// Compares two sets of manifests.
@@ -119,5 +119,10 @@ fn note_differences(
     }
     if *undecided > 0 || opened.iter().chain(closed).any(may_differ) {
         note_unknown(&[before, after], terminal);
+    }
+
+    let changes_nothing = opened.is_empty() && closed.is_empty();
+    for note in additions_without_effect(before, after, changes_nothing) {
+        terminal.note(&note);
     }
 }

@@ -188,7 +188,10 @@ fn csv(cells: &[impl AsRef<str>]) -> String {
 
 /// A cell, quoted where it holds a comma, a quote or a line break.
 fn csv_cell(cell: &str) -> Cow<'_, str> {
-    if cell.contains([',', '"', '\n', '\r']) {
+    let has_special = cell
+        .bytes()
+        .any(|byte| matches!(byte, b',' | b'"' | b'\n' | b'\r'));
+    if has_special {
         format!("\"{}\"", cell.replace('"', "\"\"")).into()
     } else {
         cell.into()

@@ -119,8 +119,8 @@ fn what_depends_on_addresses_that_are_not_given_is_unknown_everywhere() {
     );
     let (json, _) = output(&["predict", &manifests, "-o", "json"], 0);
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-    let links = json["links"].as_array().expect("links");
-    let link = links
+    let all = json["links"].as_array().expect("links");
+    let link = all
         .iter()
         .find(|link| link["from"] == "app/Pod/web" && link["to"] == "app/Pod/db")
         .expect("the link");

@@ -74,15 +74,11 @@ pub(super) fn replan_in_cluster(
 pub(super) fn plan_unsent(
     inventory: &Inventory,
     suites: &[Suite],
+    selection: &Selection,
     sources: &Sources,
     terminal: &Terminal,
 ) -> Result<Plan, ExitCode> {
-    let plan = plan::resolve(
-        suites,
-        inventory,
-        &BackendProperties::none(),
-        &Selection::default(),
-    );
+    let plan = plan::resolve(suites, inventory, &BackendProperties::none(), selection);
     plan.map_err(|error| show_plan_error(&error, sources, terminal))
 }
 

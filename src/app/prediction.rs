@@ -10,22 +10,21 @@ use crate::inventory::Inventory;
 use crate::plan::{Plan, Selection};
 use crate::source::Sources;
 
-/// Plans suites in the world that the lab would make of manifests.
+/// Plans the selected checks of suites in the world that the lab would make of manifests.
 ///
 /// # Errors
 /// The cause has been shown.
 pub(crate) fn plan_in_manifests(
     input: SuiteInput<'_>,
     world: &WorldOptions,
-    strict: bool,
+    (selection, strict): (&Selection, bool),
     terminal: &Terminal,
 ) -> Result<(Plan, Inventory), ExitCode> {
     let mut sources = Sources::new();
     let (suites, manifests) = load::suites_and_world(input, world, strict, &mut sources, terminal)?;
-    let selection = Selection::default();
     let families = lab::families(&suites, world.families, terminal)?;
     let planned = lab::place_and_plan(
-        &suites, &manifests, families, &selection, &sources, terminal,
+        &suites, &manifests, families, selection, &sources, terminal,
     )?;
 
     let inventory = planned.world.inventory();
@@ -33,7 +32,7 @@ pub(crate) fn plan_in_manifests(
     Ok((planned.plan, inventory.clone()))
 }
 
-/// Plans suites in the cluster as it would be after `kubectl apply` of the manifests of `world`;
+/// Plans the selected checks of suites in the cluster as it would be after `kubectl apply` of the manifests of `world`;
 /// without any, as it is. Hosts outside whose addresses are given have those.
 ///
 /// # Errors
@@ -42,7 +41,7 @@ pub(crate) fn plan_in_cluster(
     input: SuiteInput<'_>,
     cluster: &ClusterOptions,
     world: &WorldOptions,
-    strict: bool,
+    (selection, strict): (&Selection, bool),
     terminal: &Terminal,
 ) -> Result<(Plan, Inventory), ExitCode> {
     let mut sources = Sources::new();
@@ -52,6 +51,6 @@ pub(crate) fn plan_in_cluster(
     inventory.hosts.extend(given_addresses(&suites));
 
     load::note_policy_caveats(&inventory, terminal);
-    let plan = plan_unsent(&inventory, &suites, &sources, terminal)?;
+    let plan = plan_unsent(&inventory, &suites, selection, &sources, terminal)?;
     Ok((plan, inventory))
 }

@@ -40,7 +40,19 @@ impl Terminal {
     /// # Errors
     /// [`ExitCode::Defect`] where it cannot be written, which has been shown.
     pub(crate) fn data(&self, text: &str) -> Result<ExitCode, ExitCode> {
-        match io::stdout().write_all(text.as_bytes()) {
+        self.stream(|out| out.write_all(text.as_bytes()))
+    }
+
+    /// Writes data to standard output as it is made. A closed pipe counts as written.
+    ///
+    /// # Errors
+    /// [`ExitCode::Defect`] where it cannot be written, which has been shown.
+    pub(crate) fn stream(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<ExitCode, ExitCode> {
+        let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
+        match write(&mut out).and_then(|()| out.flush()) {
             Ok(()) => Ok(ExitCode::Proven),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::Proven),
             Err(error) => {

@@ -134,9 +134,9 @@ enum DenyArg {
     Icmp,
 }
 
-/// Which checks.
+/// Which checks of a suite's lines.
 #[derive(Debug, Clone, Args)]
-pub(super) struct SelectArgs {
+pub(super) struct FilterArgs {
     /// Only checks whose SUITE / NAME matches
     #[arg(long, value_name = "REGEX")]
     only: Option<regex::Regex>,
@@ -146,6 +146,30 @@ pub(super) struct SelectArgs {
     /// Not checks with this tag (repeatable)
     #[arg(long, value_name = "TAG")]
     skip_tag: Vec<String>,
+}
+
+impl FilterArgs {
+    /// The checks, without a sweep.
+    pub(super) fn selection(&self) -> Selection {
+        Selection {
+            only: self.only.clone(),
+            tags: self.tag.clone(),
+            skip_tags: self.skip_tag.clone(),
+            sweep: Vec::new(),
+        }
+    }
+
+    /// Whether any is left out.
+    pub(super) fn is_empty(&self) -> bool {
+        self.only.is_none() && self.tag.is_empty() && self.skip_tag.is_empty()
+    }
+}
+
+/// Which checks.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SelectArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
     /// Also try everything that this workload could reach and no line names: other pods, Services,
     /// nodes, kubelets, metadata addresses, outside hosts of the suite (NAMESPACE/KIND/NAME,
     /// repeatable)
@@ -167,10 +191,8 @@ impl SelectArgs {
     pub(super) fn options(&self) -> SelectOptions {
         SelectOptions {
             selection: Selection {
-                only: self.only.clone(),
-                tags: self.tag.clone(),
-                skip_tags: self.skip_tag.clone(),
                 sweep: self.sweep.clone(),
+                ..self.filter.selection()
             },
             settings: self.settings.overrides(),
             source_mode: self.source_mode.source_mode(),

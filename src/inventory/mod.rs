@@ -63,6 +63,8 @@ pub struct Inventory {
     pub invented_hosts: BTreeSet<String>,
     /// The full names of the pods that the lab adds to what the manifests declare: its cluster DNS.
     pub added_pods: BTreeSet<String>,
+    /// The addresses of pods and nodes that the lab invented, since nothing gives any.
+    pub invented_addresses: BTreeSet<IpAddr>,
     /// The addresses that watertight itself sends from; empty where they are not known.
     pub runner: Vec<IpAddr>,
 }

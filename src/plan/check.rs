@@ -26,6 +26,8 @@ pub struct Check {
     pub provability: Provability,
     /// What the policies say of it; `None` where that is not known.
     pub prediction: Option<Prediction>,
+    /// Why what they say is not known, where that depends on addresses that nothing gives.
+    pub prediction_unknown: Option<String>,
 }
 
 /// What the policies say of a check, before any packet is sent. It is shown, and may choose which

@@ -22,15 +22,20 @@ use std::net::IpAddr;
 pub(super) fn add(builder: &mut Builder, predictions: &mut Predictions<'_>) {
     predict(builder, predictions);
     builder.notes.extend(contradictions(&builder.checks));
+    builder.notes.extend(unknown_predictions(&builder.checks));
 }
 
 /// Predicts every flow and every check of a plan in the making.
 pub(super) fn predict(builder: &mut Builder, predictions: &mut Predictions<'_>) {
     let mut predicted = BTreeMap::new();
+    let mut unknown = BTreeMap::new();
     for (index, flow) in builder.flows.iter().enumerate() {
+        let id = FlowId(index as u32);
         let source = &builder.probes[flow.probe.0 as usize];
-        if let Some(answer) = predictions.flow(source, flow) {
-            predicted.insert(FlowId(index as u32), answer);
+        if let Some(why) = predictions.why_unknown(source, flow) {
+            unknown.insert(id, why);
+        } else if let Some(answer) = predictions.flow(source, flow) {
+            predicted.insert(id, answer);
         }
     }
 
@@ -41,6 +46,8 @@ pub(super) fn predict(builder: &mut Builder, predictions: &mut Predictions<'_>) 
             .map(|flow| predicted.get(flow).copied())
             .collect();
         let Some(answer) = common_answer(&answers) else {
+            let mut flows = check.flows.iter();
+            check.prediction_unknown = flows.find_map(|flow| unknown.get(flow).cloned());
             continue;
         };
         let mut prediction = Prediction {
@@ -167,6 +174,26 @@ impl<'a> Predictions<'a> {
         } else {
             Expected::Denied
         })
+    }
+
+    /// Why what the policies say of a flow depends on addresses that are not known; `None` where it
+    /// does not. [`Predictions::flow`] gives the answer for the addresses that the lab invented.
+    fn why_unknown(&mut self, source: &Source, flow: &Flow) -> Option<String> {
+        let family = flow.family();
+        let from = self.from(source, family)?;
+        let arrivals = self.arrivals(flow)?;
+        let arrival = arrivals.iter().find(|arrival| {
+            let unknown = self.predictor.unknown(from, arrival.end, family);
+            unknown.contains(arrival.port)
+        })?;
+        Some(self.unknown_because(from, arrival.end))
+    }
+
+    /// The sentence that an answer depends on addresses that are not known, with the rule.
+    fn unknown_because(&self, from: EndpointRef<'_>, to: EndpointRef<'_>) -> String {
+        let rule = self.explainer.rule_by_unknown_address(from, to);
+        let rule = rule.map_or(String::new(), |rule| format!(": {rule}"));
+        format!("the answer depends on addresses of pods or nodes, which are not given{rule}")
     }
 
     /// The class of a source that sends in a family: policies treat sources of one class in the same
@@ -500,6 +527,10 @@ pub fn explain_flows(
             }
             let mut advised = predictions.explainer.advise(from, end, port, Some(family));
             hide_invented_address(&mut advised, end, inventory);
+            let unknown = predictions.predictor.unknown(from, end, family);
+            advised.depends_on_addresses = unknown
+                .contains(port)
+                .then(|| predictions.unknown_because(from, end));
             if predictions.is_kept_from_dns(from) {
                 let only =
                     "(53/udp of kube-system/kube-dns): it reaches nothing by name, only by address";
@@ -572,9 +603,31 @@ fn hide_invented_address(advised: &mut Explanation, end: EndpointRef<'_>, invent
     ));
 }
 
+/// At most so many checks are named in notes of one kind.
+const SHOWN: usize = 5;
+
+/// Notes on checks whose prediction depends on addresses that are not known; the first few.
+fn unknown_predictions(checks: &[Check]) -> Vec<String> {
+    let mut notes: Vec<String> = checks
+        .iter()
+        .filter_map(|check| {
+            let why = check.prediction_unknown.as_ref()?;
+            Some(format!("{} is not predicted: {why}", check.name))
+        })
+        .collect();
+
+    let more = notes.len().saturating_sub(SHOWN);
+    notes.truncate(SHOWN);
+    if more > 0 {
+        notes.push(format!(
+            "and {more} more checks are not predicted, for the same reason"
+        ));
+    }
+    notes
+}
+
 /// Notes on checks that the policies contradict; the first few.
 fn contradictions(checks: &[Check]) -> Vec<String> {
-    const SHOWN: usize = 5;
     let mut notes: Vec<String> = checks
         .iter()
         .filter_map(|check| Some(format!("{}: {}", check.name, check.contradiction()?)))

@@ -325,6 +325,7 @@ impl Sweep<'_, '_> {
             },
             provability: Provability::Unprovable("swept once: closed or denied".into()),
             prediction: None,
+            prediction_unknown: None,
         });
     }
 }

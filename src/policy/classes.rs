@@ -3,11 +3,13 @@
 //! There are classes of pods, one class for each node, and classes of addresses outside the
 //! cluster. Two pods are in one class if they have the same namespace, the same values of the
 //! labels that any selector uses, the same ports for the port names that any rule uses, and
-//! addresses in the same address blocks of any rule.
+//! addresses in the same address blocks of any rule. Of a label that no selector names with its
+//! value, only the key counts.
 
+use super::addresses::{AddressBook, Membership};
 use super::bits::Bits;
 use super::edit::NAMESPACE_NAME;
-use super::rules::{Block, DirectionalPolicy, Peer, Ports, Rule, Rules, Scope, of_family};
+use super::rules::{Block, DirectionalPolicy, Peer, Ports, Rule, Rules, Scope};
 use super::selector::{Operator, Requirement, Selector};
 use crate::inventory::{ContainerPort, Inventory, Labels, Pod};
 use crate::model::Family;
@@ -30,6 +32,8 @@ pub(super) struct EndpointClasses<'a> {
     length: usize,
     labels: LabelIndex,
     blocks: HashMap<Block, BlockMembers>,
+    /// Whether the inventory has both families.
+    pub(super) is_dual_stack: bool,
 }
 
 /// Pods that no rule distinguishes.
@@ -38,12 +42,16 @@ pub(super) struct PodClass {
     pub(super) members: Vec<usize>,
     /// The ports whose names any rule uses.
     pub(super) named_ports: Vec<ContainerPort>,
+    /// The families in which any of them has an address.
+    pub(super) families: Vec<Family>,
 }
 
 /// The classes with an address in a block.
 struct BlockMembers {
     /// Classes of pods and nodes, by their address in the block's family.
     inside: Bits,
+    /// Classes of pods and nodes that may be inside: their address is not known.
+    unsure: Bits,
     /// Classes of outside addresses.
     outside: Bits,
 }
@@ -60,7 +68,8 @@ struct LabelIndex {
 /// Everything by which rules distinguish endpoints.
 #[derive(Default)]
 struct Criteria {
-    label_keys: BTreeSet<String>,
+    /// The values that selectors name, by key.
+    labels: BTreeMap<String, BTreeSet<String>>,
     port_names: BTreeSet<String>,
     blocks: BTreeSet<Block>,
 }
@@ -95,9 +104,15 @@ impl Criteria {
     }
 
     fn add_selector(&mut self, selector: &Selector) {
-        let requirements = selector.requirements.iter();
-        self.label_keys
-            .extend(requirements.map(|requirement| requirement.key.clone()));
+        for requirement in &selector.requirements {
+            let named = self.labels.entry(requirement.key.clone()).or_default();
+            match &requirement.operator {
+                Operator::In(values) | Operator::NotIn(values) => {
+                    named.extend(values.iter().cloned());
+                }
+                Operator::Exists | Operator::DoesNotExist => {}
+            }
+        }
     }
 
     /// The ports of a pod whose names any rule uses, sorted.
@@ -115,22 +130,28 @@ impl Criteria {
         named
     }
 
-    /// The values of a pod's labels that any selector uses.
-    fn labels<'p>(&self, pod: &'p Pod) -> Vec<(&'p str, &'p str)> {
-        pod.labels
-            .iter()
-            .filter(|(key, _)| self.label_keys.contains(*key))
-            .map(|(key, value)| (key.as_str(), value.as_str()))
-            .collect()
+    /// A pod's labels of which any selector names the key; without a value that none names.
+    fn labels<'p>(&self, pod: &'p Pod) -> Vec<(&'p str, Option<&'p str>)> {
+        let mut labels = Vec::new();
+        for (key, value) in &pod.labels {
+            if let Some(named) = self.labels.get(key) {
+                labels.push((
+                    key.as_str(),
+                    named.contains(value).then_some(value.as_str()),
+                ));
+            }
+        }
+        labels
     }
 
-    /// The blocks in which a pod has an address, by index.
-    fn blocks_with(&self, pod: &Pod) -> Vec<usize> {
+    /// The blocks in which a pod is or may be, by index.
+    fn blocks_with(&self, pod: &Pod, book: &AddressBook<'_>) -> Vec<(usize, bool)> {
         self.blocks
             .iter()
             .enumerate()
-            .filter(|(_, block)| pod.addresses.iter().any(|address| block.contains(*address)))
-            .map(|(index, _)| index)
+            .map(|(index, block)| (index, book.is_in(block, &pod.addresses)))
+            .filter(|(_, Membership { holds, depends })| *holds || *depends)
+            .map(|(index, membership)| (index, membership.depends))
             .collect()
     }
 }
@@ -139,6 +160,7 @@ impl Criteria {
 fn classify_pods(
     inventory: &Inventory,
     criteria: &Criteria,
+    book: &AddressBook<'_>,
 ) -> (Vec<PodClass>, Vec<Option<ClassIndex>>) {
     let mut classes: Vec<PodClass> = Vec::new();
     let mut by_key = HashMap::new();
@@ -154,16 +176,23 @@ fn classify_pods(
             pod.namespace.as_str(),
             criteria.labels(pod),
             named_ports.clone(),
-            criteria.blocks_with(pod),
+            criteria.blocks_with(pod, book),
         );
         let class = *by_key.entry(key).or_insert_with(|| {
             classes.push(PodClass {
                 members: Vec::new(),
                 named_ports,
+                families: Vec::new(),
             });
             classes.len() - 1
         });
-        classes[class].members.push(index);
+        let class_of_pod: &mut PodClass = &mut classes[class];
+        class_of_pod.members.push(index);
+        for family in book.families(&pod.addresses) {
+            if !class_of_pod.families.contains(&family) {
+                class_of_pod.families.push(family);
+            }
+        }
         of_pod.push(Some(class));
     }
     (classes, of_pod)
@@ -173,11 +202,12 @@ impl<'a> EndpointClasses<'a> {
     pub(super) fn new(inventory: &'a Inventory, rules: &Rules) -> Self {
         let criteria = Criteria::of(rules);
         let blocks: Vec<Block> = criteria.blocks.iter().cloned().collect();
-        let (pods, of_pod) = classify_pods(inventory, &criteria);
+        let book = AddressBook::of(inventory);
+        let (pods, of_pod) = classify_pods(inventory, &criteria, &book);
         let of_pod = with_nodes(inventory, &of_pod, pods.len());
 
-        // The last node class is for nodes that the inventory does not have. They have no address,
-        // so that no rule distinguishes them.
+        // The last node class is for nodes that the inventory does not have. Their addresses are not
+        // known, so that no rule distinguishes them.
         let mut length = pods.len() + inventory.nodes.len() + 1;
         let mut outside = BTreeMap::new();
         let mut outside_classes = Vec::new();
@@ -190,10 +220,7 @@ impl<'a> EndpointClasses<'a> {
 
         let mut members: Vec<BlockMembers> = blocks
             .iter()
-            .map(|block| BlockMembers {
-                inside: members_inside(inventory, &pods, block, length),
-                outside: Bits::none(length),
-            })
+            .map(|block| block_members(inventory, &pods, block, &book, length))
             .collect();
         for class in outside_classes {
             for block in class.blocks {
@@ -203,12 +230,13 @@ impl<'a> EndpointClasses<'a> {
 
         Self {
             inventory,
-            labels: LabelIndex::new(inventory, &pods, length),
+            labels: LabelIndex::new(inventory, &pods, &criteria, length),
             pods,
             of_pod,
             outside,
             length,
             blocks: blocks.into_iter().zip(members).collect(),
+            is_dual_stack: book.is_dual_stack(),
         }
     }
 
@@ -287,11 +315,29 @@ impl<'a> EndpointClasses<'a> {
         }
     }
 
-    /// Whether any block contains the address of a pod or node, so that results differ by family.
+    /// The classes of pods and nodes that a peer matches or not, depending on addresses that are not
+    /// known.
+    pub(super) fn unsure(&self, peer: &Peer, family: Family) -> Option<&Bits> {
+        let Peer::Block(block) = peer else {
+            return None;
+        };
+        let members = self.blocks.get(block)?;
+        (block.cidr.family() == family && !members.unsure.is_empty()).then_some(&members.unsure)
+    }
+
+    /// The classes of outside addresses of a family.
+    pub(super) fn outside_classes(&self, family: Family) -> Vec<ClassIndex> {
+        let ranges = self.outside.get(&family).into_iter().flatten();
+        let classes: BTreeSet<ClassIndex> = ranges.map(|(_, class)| *class).collect();
+        classes.into_iter().collect()
+    }
+
+    /// Whether any block contains or may contain the address of a pod or node, so that results
+    /// differ by family.
     pub(super) fn families_differ(&self) -> bool {
         self.blocks
             .values()
-            .any(|members| !members.inside.is_empty())
+            .any(|members| !members.inside.is_empty() || !members.unsure.is_empty())
     }
 
     /// The classes of pods that a policy selects.
@@ -323,29 +369,40 @@ fn with_nodes(
 }
 
 /// The classes of pods and nodes that have an address in a block.
-fn members_inside(inventory: &Inventory, pods: &[PodClass], block: &Block, length: usize) -> Bits {
-    let mut inside = Bits::none(length);
-    for (index, class) in pods.iter().enumerate() {
-        // All pods of a class are in the same blocks.
-        if block_has(block, &inventory.pods[class.members[0]].addresses) {
-            inside.insert(index);
-        }
-    }
-    for (index, node) in inventory.nodes.iter().enumerate() {
-        if block_has(block, &node.addresses) {
-            inside.insert(pods.len() + index);
-        }
-    }
-    inside
-}
+fn block_members(
+    inventory: &Inventory,
+    pods: &[PodClass],
+    block: &Block,
+    book: &AddressBook<'_>,
+    length: usize,
+) -> BlockMembers {
+    let mut members = BlockMembers {
+        inside: Bits::none(length),
+        unsure: Bits::none(length),
+        outside: Bits::none(length),
+    };
 
-/// Whether the first address of the block's family is in the block.
-fn block_has(block: &Block, addresses: &[IpAddr]) -> bool {
-    of_family(addresses, block.cidr.family()).is_some_and(|address| block.contains(address))
+    // All pods of a class are in the same blocks.
+    let of_pods = pods
+        .iter()
+        .map(|class| inventory.pods[class.members[0]].addresses.as_slice());
+    let of_nodes = inventory.nodes.iter().map(|node| node.addresses.as_slice());
+    let of_unknown_node: &[IpAddr] = &[];
+    let ends = of_pods.chain(of_nodes).chain([of_unknown_node]);
+    for (class, addresses) in ends.enumerate() {
+        let membership = book.is_in(block, addresses);
+        if membership.holds {
+            members.inside.insert(class);
+        }
+        if membership.depends {
+            members.unsure.insert(class);
+        }
+    }
+    members
 }
 
 impl LabelIndex {
-    fn new(inventory: &Inventory, pods: &[PodClass], length: usize) -> Self {
+    fn new(inventory: &Inventory, pods: &[PodClass], criteria: &Criteria, length: usize) -> Self {
         let none = Bits::none(length);
         let mut namespaces: BTreeMap<&str, Bits> = BTreeMap::new();
         let mut by_label: HashMap<String, HashMap<String, Bits>> = HashMap::new();
@@ -354,14 +411,14 @@ impl LabelIndex {
             let pod = &inventory.pods[class.members[0]];
             let namespace = namespaces.entry(&pod.namespace);
             namespace.or_insert_with(|| none.clone()).insert(index);
-            for (key, value) in &pod.labels {
-                let with_key = by_key.entry(key.clone());
+            for (key, value) in criteria.labels(pod) {
+                let with_key = by_key.entry(key.to_owned());
                 with_key.or_insert_with(|| none.clone()).insert(index);
-                let with_value = by_label
-                    .entry(key.clone())
-                    .or_default()
-                    .entry(value.clone());
-                with_value.or_insert_with(|| none.clone()).insert(index);
+                if let Some(value) = value {
+                    let by_value = by_label.entry(key.to_owned()).or_default();
+                    let with_value = by_value.entry(value.to_owned());
+                    with_value.or_insert_with(|| none.clone()).insert(index);
+                }
             }
         }
 

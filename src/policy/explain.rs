@@ -24,6 +24,9 @@ pub struct Explanation {
     pub allowed: bool,
     /// Why no policy applies to the flow, if none does.
     pub beyond_policies: Option<String>,
+    /// Why the answer is not known, where it depends on addresses that nothing gives; `allowed` is
+    /// then the answer for the addresses that the lab invented.
+    pub depends_on_addresses: Option<String>,
     /// The source's side, then the destination's; empty where no policy applies.
     pub sides: Vec<Side>,
     /// Changes that give the opposite answer, the smallest first; only [`Explainer::advise`] looks
@@ -169,6 +172,7 @@ impl<'a> Explainer<'a> {
             port,
             allowed: true,
             beyond_policies: beyond_policies(&source, &target, to),
+            depends_on_addresses: None,
             sides: Vec::new(),
             changes: Vec::new(),
             notes: Vec::new(),

@@ -3,7 +3,7 @@
 use super::InvalidPolicy;
 use super::classes::ClassIndex;
 use super::ports::PortSet;
-use super::reachability::Reachability;
+use super::reachability::{Reachability, Rows, View};
 use super::rules::Rules;
 use crate::inventory::Inventory;
 use crate::model::Family;
@@ -28,6 +28,8 @@ pub enum EndpointRef<'a> {
 /// The policies of an inventory, for questions about pairs of endpoints. Results are cached.
 pub struct Predictor<'a> {
     pub(super) reachability: Reachability<'a>,
+    /// The rows of the questions so far.
+    pub(super) rows: Rows,
     by_address: HashMap<IpAddr, Resolved>,
 }
 
@@ -63,8 +65,10 @@ impl<'a> Predictor<'a> {
             by_address.extend(addresses.map(|address| (*address, Resolved::Node(index))));
         }
 
+        let reachability = Reachability::new(inventory, rules);
         Self {
-            reachability: Reachability::new(inventory, rules),
+            rows: Rows::of_all(&reachability.classes),
+            reachability,
             by_address,
         }
     }
@@ -79,14 +83,39 @@ impl<'a> Predictor<'a> {
         let Some((from, to)) = self.classes_of(from, to) else {
             return PortSet::all();
         };
-        let set = self.reachability.allowed(family, from, to);
-        self.reachability.sets.get(set).clone()
+        self.allowed_between(from, to, family)
+    }
+
+    /// The ports of which the answer depends on addresses that are not known: those of pods and
+    /// nodes that manifests do not give. For [`Predictor::allowed`] the addresses that the lab
+    /// invented count.
+    pub fn unknown(
+        &mut self,
+        from: EndpointRef<'_>,
+        to: EndpointRef<'_>,
+        family: Family,
+    ) -> PortSet {
+        let Some((from, to)) = self.classes_of(from, to) else {
+            return PortSet::none();
+        };
+        let views = self.reachability.views();
+        if views.len() < 2 {
+            return PortSet::none();
+        }
+        let mut by_view = Vec::new();
+        for view in views {
+            let scope = (*view, family);
+            by_view.push(self.reachability.allowed(&mut self.rows, scope, from, to));
+        }
+        let answer = self.reachability.answer(&by_view);
+        self.reachability.sets.get(answer.unknown).clone()
     }
 
     /// Every port that the policies allow from endpoints of one class to other endpoints of a
     /// class, in a family.
     pub fn allowed_between(&mut self, from: usize, to: usize, family: Family) -> PortSet {
-        let set = self.reachability.allowed(family, from, to);
+        let scope = (View::Placed, family);
+        let set = self.reachability.allowed(&mut self.rows, scope, from, to);
         self.reachability.sets.get(set).clone()
     }
 

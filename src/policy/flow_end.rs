@@ -1,5 +1,6 @@
 //! One end of a flow, with everything that a rule may compare.
 
+use super::addresses::{AddressBook, KnownAddress};
 use super::classes::namespace_labels;
 use super::flow::EndpointRef;
 use crate::inventory::{ContainerPort, Inventory, Labels, Node, Pod};
@@ -15,8 +16,10 @@ pub(super) struct FlowEnd<'a> {
     pub(super) namespace_labels: Labels,
     /// The node: for a node, and for a pod in its node's network.
     pub(super) node: Option<&'a Node>,
-    /// The address in the family of the flow, where it is known.
+    /// The address in the family of the flow, where there is one to show.
     pub(super) address: Option<IpAddr>,
+    /// The same address, with what is known of it.
+    pub(super) known: KnownAddress,
     /// The name that messages use.
     pub(super) name: String,
 }
@@ -45,23 +48,28 @@ impl<'a> FlowEnd<'a> {
         };
         // A pod in its node's network has all of the node's addresses.
         let addresses = node.map_or(&pod.addresses, |node| &node.addresses);
+        let known = known_address(inventory, addresses, family);
 
         Self {
             pod: (!pod.host_network).then_some(pod),
             namespace_labels: namespace_labels(inventory, &pod.namespace),
             node,
-            address: first_address(addresses, family),
+            address: known.shown(),
+            known,
             name: pod.full_name(),
         }
     }
 
     fn node(inventory: &'a Inventory, name: &str, family: Option<Family>) -> Self {
         let node = inventory.nodes.iter().find(|node| node.name == name);
+        let addresses = node.map_or(&[][..], |node| &node.addresses);
+        let known = known_address(inventory, addresses, family);
         Self {
             pod: None,
             namespace_labels: Labels::new(),
             node,
-            address: node.and_then(|node| first_address(&node.addresses, family)),
+            address: known.shown(),
+            known,
             name: format!("node {name}"),
         }
     }
@@ -75,11 +83,15 @@ impl<'a> FlowEnd<'a> {
 
         let mut nodes = inventory.nodes.iter();
         let node = nodes.find(|node| node.addresses.contains(&address));
+        let known = node.map_or(KnownAddress::At(address), |node| {
+            known_address(inventory, &node.addresses, Some(Family::of(address)))
+        });
         Self {
             pod: None,
             namespace_labels: Labels::new(),
             node,
             address: Some(address),
+            known,
             name: node.map_or_else(|| address.to_string(), |node| format!("node {}", node.name)),
         }
     }
@@ -90,9 +102,18 @@ impl<'a> FlowEnd<'a> {
     }
 }
 
-fn first_address(addresses: &[IpAddr], family: Option<Family>) -> Option<IpAddr> {
-    addresses
-        .iter()
-        .copied()
-        .find(|address| family.is_none_or(|family| Family::of(*address) == family))
+/// The address in a family; without one, in the first family in which the end has an address.
+fn known_address(
+    inventory: &Inventory,
+    addresses: &[IpAddr],
+    family: Option<Family>,
+) -> KnownAddress {
+    let book = AddressBook::of(inventory);
+    let first = addresses.first().map(|address| Family::of(*address));
+    let family = family
+        .or(first)
+        .or_else(|| book.families(addresses).first().copied());
+    family.map_or(KnownAddress::Absent, |family| {
+        book.address(addresses, family)
+    })
 }

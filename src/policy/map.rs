@@ -1,25 +1,25 @@
-//! The complete map: the ports that policies allow between every ordered pair of workloads, and
-//! between workloads and addresses outside the cluster, in ranges as large as possible.
+//! The map: the ports that policies allow between workloads, and between workloads and addresses
+//! outside the cluster, in ranges as large as possible. Link by link, so that memory follows the
+//! classes of pods and not the pairs.
 
-use super::classes::{ClassIndex, after, before};
+use super::classes::ClassIndex;
 use super::flow::Predictor;
-use super::ports::{PortSet, SetId};
+use super::grid::Grid;
+use super::ports::PortSet;
+use super::reachability::{Answer, Rows};
 use super::rules::Direction;
 use crate::inventory::Pod;
 use crate::model::{Family, ObjectRef, WorkloadRef};
 use serde::{Serialize, Serializer};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::rc::Rc;
 
-/// The connections that policies allow.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConnectionMap {
-    /// In order of namespace and name.
-    pub workloads: Vec<WorkloadPods>,
-    /// Every pair with any allowed port, in the order of the workloads; outside addresses come
-    /// last.
-    pub links: Vec<Link>,
-}
+/// So many workloads of one kind, namespace and class are one end of a grouped map.
+const GROUPED_FROM: usize = 10;
+
+/// The outside rows of so many workloads are kept at a time.
+const OUTSIDE_CHUNK: usize = 256;
 
 /// A workload, or those of its pods that policies treat in the same way.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -28,23 +28,29 @@ pub struct WorkloadPods {
     pub workload: ObjectRef,
     /// The names of the pods; empty where policies treat all pods of the workload in the same way.
     pub pods: Vec<String>,
+    /// In a grouped map, further workloads of its kind and namespace that policies treat in the same
+    /// way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub equal: Vec<String>,
 }
 
 impl std::fmt::Display for WorkloadPods {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.workload)?;
-        if self.pods.is_empty() {
-            Ok(())
-        } else {
-            write!(f, " ({})", self.pods.join(", "))
+        if !self.pods.is_empty() {
+            write!(f, " ({})", self.pods.join(", "))?;
         }
+        if !self.equal.is_empty() {
+            write!(f, " (and {} equal to it)", self.equal.len())?;
+        }
+        Ok(())
     }
 }
 
 /// An end of a link.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LinkEnd {
-    Workload(WorkloadPods),
+    Workload(Rc<WorkloadPods>),
     /// The first and the last address of a range outside the cluster.
     Outside(IpAddr, IpAddr),
 }
@@ -65,47 +71,235 @@ impl Serialize for LinkEnd {
     }
 }
 
-/// The allowed ports from one end to another.
+/// The allowed ports from one end to another; ports, unknown ports or both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Link {
     pub from: LinkEnd,
     pub to: LinkEnd,
     /// The family, where the ports differ by family.
     pub family: Option<Family>,
-    /// The destination ports.
-    pub ports: PortSet,
+    /// The destination ports that are allowed.
+    #[serde(serialize_with = "serialize_ports")]
+    pub ports: Rc<PortSet>,
+    /// The destination ports of which that depends on addresses of pods or nodes that are not known.
+    #[serde(serialize_with = "serialize_ports", skip_serializing_if = "is_nothing")]
+    pub unknown: Rc<PortSet>,
 }
+
+fn serialize_ports<S: Serializer>(ports: &Rc<PortSet>, serializer: S) -> Result<S::Ok, S::Error> {
+    PortSet::serialize(ports, serializer)
+}
+
+fn is_nothing(ports: &Rc<PortSet>) -> bool {
+    ports.is_empty()
+}
+
+impl std::fmt::Display for Link {
+    /// `FROM -> TO: PORTS`, with the family and the unknown ports, where there are any.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} -> {}", self.from, self.to)?;
+        if let Some(family) = self.family {
+            write!(f, " over {family}")?;
+        }
+        match (self.ports.is_empty(), self.unknown.is_empty()) {
+            (_, true) => write!(f, ": {}", self.ports),
+            (true, false) => write!(f, ": unknown for {}", self.unknown),
+            (false, false) => write!(f, ": {}; unknown for {}", self.ports, self.unknown),
+        }
+    }
+}
+
+/// The workloads of a map, in order of namespace and name: what `from`, `to` and [`Links`] refer to.
+#[derive(Debug, Clone)]
+pub struct MapEnds(Vec<MapEnd>);
 
 /// A workload with its class.
-pub(super) struct ClassifiedWorkload {
-    pub(super) workload: WorkloadPods,
-    class: ClassIndex,
+#[derive(Debug, Clone)]
+pub(super) struct MapEnd {
+    pub(super) workload: Rc<WorkloadPods>,
+    pub(super) class: ClassIndex,
     /// The number of its pods in this class.
-    pod_count: usize,
+    pub(super) pod_count: usize,
+    /// An index of one of these pods in the inventory.
+    any_pod: usize,
 }
 
-impl Predictor<'_> {
-    /// The allowed ports between every ordered pair of pod classes, as numbers of sets. This takes
-    /// nearly all of the time of a map.
-    fn matrix(&mut self, family: Family) -> Vec<Vec<SetId>> {
-        let reachability = &mut self.reachability;
-        let pod_classes = reachability.classes.pods.len();
-        let ingress: Vec<_> = (0..pod_classes)
-            .map(|to| reachability.row(family, Direction::Ingress, to))
-            .collect();
+impl MapEnds {
+    /// The workloads.
+    pub fn workloads(&self) -> impl Iterator<Item = &WorkloadPods> {
+        self.0.iter().map(|end| &*end.workload)
+    }
 
-        let mut matrix = Vec::with_capacity(pod_classes);
-        for from in 0..pod_classes {
-            let egress = reachability.row(family, Direction::Egress, from);
-            let sets = &mut reachability.sets;
-            let pairs = egress.iter().zip(&ingress);
-            matrix.push(
-                pairs
-                    .map(|(egress, ingress)| sets.intersection(*egress, ingress[from]))
-                    .collect(),
-            );
+    /// Whether no pod can be selected by a policy.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Groups workloads of one kind, namespace and class, where there are many.
+    #[must_use]
+    pub fn grouped(self) -> Self {
+        let mut by_kind: BTreeMap<(String, String, ClassIndex), Vec<MapEnd>> = BTreeMap::new();
+        for end in self.0 {
+            let ObjectRef {
+                namespace, kind, ..
+            } = end.workload.workload.clone();
+            let of_kind = by_kind.entry((namespace, kind, end.class)).or_default();
+            of_kind.push(end);
         }
-        matrix
+
+        let mut ends = Vec::new();
+        for of_kind in by_kind.into_values() {
+            if of_kind.len() < GROUPED_FROM {
+                ends.extend(of_kind);
+            } else {
+                ends.extend(group(&of_kind));
+            }
+        }
+        ends.sort_by(|a, b| a.workload.cmp(&b.workload));
+        Self(ends)
+    }
+
+    pub(super) fn ends(&self) -> std::slice::Iter<'_, MapEnd> {
+        self.0.iter()
+    }
+}
+
+/// Workloads of one class as one end, under the name of the first.
+fn group(ends: &[MapEnd]) -> Option<MapEnd> {
+    let (first, others) = ends.split_first()?;
+    let mut workload = WorkloadPods::clone(&first.workload);
+    workload.equal = others.iter().map(|end| end.workload.to_string()).collect();
+    Some(MapEnd {
+        workload: Rc::new(workload),
+        pod_count: ends.iter().map(|end| end.pod_count).sum(),
+        ..first.clone()
+    })
+}
+
+/// The links of a map, in the order of the workloads; outside addresses come last. Each row of links
+/// is calculated when it is asked for.
+pub struct Links<'p, 'a> {
+    predictor: &'p mut Predictor<'a>,
+    from: MapEnds,
+    to: MapEnds,
+    grid: Grid,
+    /// The next row of the grid.
+    row: usize,
+    /// The workloads whose outside links are still to come, with the direction.
+    outside: std::vec::IntoIter<(Direction, MapEnd)>,
+    outside_rows: Rows,
+    pending: std::vec::IntoIter<Link>,
+}
+
+impl<'a> Predictor<'a> {
+    /// The workloads of the map: one entry for each class of a workload's pods.
+    pub fn map_ends(&self) -> MapEnds {
+        let classes = &self.reachability.classes;
+        let mut by_workload: BTreeMap<ObjectRef, BTreeMap<ClassIndex, Vec<usize>>> =
+            BTreeMap::new();
+        for (index, pod) in classes.inventory.pods.iter().enumerate() {
+            if !pod.host_network {
+                let by_class = by_workload.entry(workload_of(pod)).or_default();
+                by_class
+                    .entry(classes.of_pod[index])
+                    .or_default()
+                    .push(index);
+            }
+        }
+
+        let mut ends = Vec::new();
+        for (workload, by_class) in by_workload {
+            let is_whole = by_class.len() == 1;
+            for (class, pods) in by_class {
+                ends.push(MapEnd {
+                    class,
+                    pod_count: pods.len(),
+                    any_pod: pods[0],
+                    workload: Rc::new(WorkloadPods {
+                        workload: workload.clone(),
+                        pods: if is_whole {
+                            Vec::new()
+                        } else {
+                            self.names_of(&pods)
+                        },
+                        equal: Vec::new(),
+                    }),
+                });
+            }
+        }
+        MapEnds(ends)
+    }
+
+    /// The sorted names of pods.
+    fn names_of(&self, pods: &[usize]) -> Vec<String> {
+        let all = &self.reachability.classes.inventory.pods;
+        let mut names: Vec<String> = pods.iter().map(|pod| all[*pod].name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    /// The ends of a map that have a name: `NAMESPACE/KIND/NAME` of a workload, of a workload that
+    /// it owns, or of a pod.
+    pub fn ends_named(&self, ends: &MapEnds, name: &str) -> MapEnds {
+        let classes = &self.reachability.classes;
+        let mut named: Vec<(ObjectRef, ClassIndex)> = Vec::new();
+        for (index, pod) in classes.inventory.pods.iter().enumerate() {
+            if !pod.host_network && has_name(pod, name) {
+                named.push((workload_of(pod), classes.of_pod[index]));
+            }
+        }
+        named.sort();
+        named.dedup();
+
+        let is_named = |end: &&MapEnd| {
+            let key = (end.workload.workload.clone(), end.class);
+            named.binary_search(&key).is_ok()
+        };
+        MapEnds(ends.ends().filter(is_named).cloned().collect())
+    }
+
+    /// The links from some workloads to others. Those to and from outside addresses belong to it
+    /// where `with_outside` says so for the direction.
+    pub fn links(
+        &mut self,
+        from: MapEnds,
+        to: MapEnds,
+        with_outside: impl Fn(Direction) -> bool,
+    ) -> Links<'_, 'a> {
+        let classes = &self.reachability.classes;
+        let outside_classes = Family::ALL
+            .into_iter()
+            .flat_map(|family| classes.outside_classes(family))
+            .collect();
+        let grid = Grid::new(
+            from.ends().map(|end| Some(end.class)).collect(),
+            to.ends().map(|end| Some(end.class)).collect(),
+        );
+
+        let mut outside = Vec::new();
+        for direction in Direction::ALL.into_iter().filter(|one| with_outside(*one)) {
+            let ends = match direction {
+                Direction::Egress => &from,
+                Direction::Ingress => &to,
+            };
+            outside.extend(ends.ends().map(|end| (direction, end.clone())));
+        }
+        Links {
+            predictor: self,
+            grid,
+            row: 0,
+            outside: outside.into_iter(),
+            outside_rows: Rows::of(outside_classes),
+            pending: Vec::new().into_iter(),
+            from,
+            to,
+        }
+    }
+
+    /// Every link of the map.
+    pub fn all_links(&mut self) -> Links<'_, 'a> {
+        let ends = self.map_ends();
+        self.links(ends.clone(), ends, |_| true)
     }
 
     /// The number of pod classes.
@@ -116,147 +310,192 @@ impl Predictor<'_> {
     /// The number of ordered pairs of pod classes with any allowed port, in the family with more of
     /// them. Calculates the whole map.
     pub fn count_open_pairs(&mut self) -> usize {
-        let mut most = 0;
-        for family in self.reachability.families() {
-            let matrix = self.matrix(*family);
-            let sets = matrix.iter().flatten();
-            most = most.max(sets.filter(|set| **set != SetId::NONE).count());
-        }
-        most
-    }
-
-    /// The complete map.
-    pub fn map(&mut self) -> ConnectionMap {
-        let workloads = self.classified_workloads();
-        let mut links = Vec::new();
-        let matrices: Vec<Vec<Vec<SetId>>> = self
-            .reachability
-            .families()
-            .iter()
-            .map(|family| self.matrix(*family))
-            .collect();
-
-        for from in &workloads {
-            for to in &workloads {
-                // A single pod has no other pod of its workload to connect to.
-                if from.workload == to.workload && from.pod_count < 2 {
-                    continue;
+        let all: Vec<Option<ClassIndex>> = (0..self.identities()).map(Some).collect();
+        let mut grid = Grid::new(all.clone(), all);
+        let mut open = [0_usize; 2];
+        while let Some(row) = grid.next_row(&mut self.reachability) {
+            for answers in row {
+                for (count, answer) in open.iter_mut().zip(answers) {
+                    *count += usize::from(answer != Answer::NOTHING);
                 }
-                let sets: Vec<SetId> = matrices
-                    .iter()
-                    .map(|matrix| matrix[from.class][to.class])
-                    .collect();
-                links.extend(self.links_of(&from.workload, &to.workload, &sets));
             }
         }
-        for direction in Direction::ALL {
-            for workload in &workloads {
-                links.extend(self.outside_links(workload, direction));
-            }
-        }
-
-        ConnectionMap {
-            workloads: workloads
-                .into_iter()
-                .map(|classified| classified.workload)
-                .collect(),
-            links,
-        }
+        open.into_iter().max().unwrap_or_default()
     }
 
-    /// The links between two workloads, whose `sets` are in the order of the families: one link
-    /// where the families have the same ports.
-    fn links_of(&self, from: &WorkloadPods, to: &WorkloadPods, sets: &[SetId]) -> Vec<Link> {
-        let families_agree = sets.iter().all(|set| *set == sets[0]);
-        let by_family: Vec<(Option<Family>, SetId)> = if families_agree {
-            vec![(None, sets[0])]
-        } else {
-            Family::ALL
-                .map(Some)
-                .into_iter()
-                .zip(sets.iter().copied())
-                .collect()
-        };
-
-        by_family
+    /// The families in which packets can go from one class of pods to another.
+    pub(super) fn common_families(&self, from: ClassIndex, to: ClassIndex) -> Vec<Family> {
+        let pods = &self.reachability.classes.pods;
+        Family::ALL
             .into_iter()
-            .filter(|(_, set)| *set != SetId::NONE)
-            .map(|(family, set)| Link {
-                from: LinkEnd::Workload(from.clone()),
-                to: LinkEnd::Workload(to.clone()),
-                family,
-                ports: self.reachability.sets.get(set).clone(),
+            .filter(|family| {
+                [from, to]
+                    .iter()
+                    .all(|end| pods[*end].families.contains(family))
             })
             .collect()
     }
 
-    /// The links between a workload and outside addresses; adjacent ranges with the same ports are
-    /// joined.
-    fn outside_links(&mut self, workload: &ClassifiedWorkload, direction: Direction) -> Vec<Link> {
+    /// Answers by family, of the families that a pair has: one without a family where they agree
+    /// and are all that the inventory has.
+    pub(super) fn by_family<A: Copy + PartialEq>(
+        &self,
+        families: &[Family],
+        answers: [A; 2],
+    ) -> Vec<(Option<Family>, A)> {
+        let of_pair: Vec<(Option<Family>, A)> = families
+            .iter()
+            .map(|family| (Some(*family), answers[*family as usize]))
+            .collect();
+        let is_complete = families.len() == 2 || !self.reachability.classes.is_dual_stack;
+        match of_pair.as_slice() {
+            [(_, first), others @ ..]
+                if is_complete && others.iter().all(|(_, other)| other == first) =>
+            {
+                vec![(None, *first)]
+            }
+            _ => of_pair,
+        }
+    }
+
+    /// Ranges of outside addresses of a family with the ports between them and a class of pods;
+    /// adjacent ranges with the same ports are joined. None where the pods have no address of the
+    /// family, and it is known.
+    pub(super) fn outside_ranges(
+        &mut self,
+        rows: &mut Rows,
+        (direction, family): (Direction, Family),
+        class: ClassIndex,
+    ) -> Vec<(IpAddr, IpAddr, Answer)> {
+        let mut by_view = Vec::new();
+        for view in self.reachability.views() {
+            let scope = (*view, family);
+            by_view.push(self.reachability.row(rows, scope, direction, class));
+        }
+
+        let mut ranges: Vec<(IpAddr, IpAddr, Answer)> = Vec::new();
+        for (first, last, outside) in self.reachability.classes.outside_ranges(family) {
+            let Some(column) = rows.column(outside) else {
+                continue;
+            };
+            let sets: Vec<_> = by_view.iter().map(|row| row[column]).collect();
+            let answer = self.reachability.answer(&sets);
+            match ranges.last_mut() {
+                Some((_, end, known)) if *known == answer => *end = last,
+                _ => ranges.push((first, last, answer)),
+            }
+        }
+        ranges
+    }
+}
+
+/// Whether a name is that of a pod or of a workload that owns it.
+pub(super) fn has_name(pod: &Pod, name: &str) -> bool {
+    let Some((namespace, rest)) = name.split_once('/') else {
+        return false;
+    };
+    let Some((kind, name)) = rest.split_once('/') else {
+        return false;
+    };
+    let is_pod = kind == "Pod" && name == pod.name;
+    let mut owners = pod.workloads.iter();
+    namespace == pod.namespace
+        && (is_pod || owners.any(|owner| owner.kind.as_str() == kind && owner.name == name))
+}
+
+impl Iterator for Links<'_, '_> {
+    type Item = Link;
+
+    fn next(&mut self) -> Option<Link> {
+        loop {
+            if let Some(link) = self.pending.next() {
+                return Some(link);
+            }
+            self.pending = self.next_links()?.into_iter();
+        }
+    }
+}
+
+impl Links<'_, '_> {
+    /// The links of the next row, or those of the next workload with outside addresses.
+    fn next_links(&mut self) -> Option<Vec<Link>> {
+        let Some(answers) = self.grid.next_row(&mut self.predictor.reachability) else {
+            let (direction, end) = self.outside.next()?;
+            return Some(self.outside_links(direction, &end));
+        };
+        let from = &self.from.0[self.row];
+        self.row += 1;
+
+        let mut links = Vec::new();
+        for (to, answers) in self.to.ends().zip(answers) {
+            // Most pairs are closed, and a single pod has no other pod of its workload to connect
+            // to.
+            let is_closed = answers == [Answer::NOTHING; 2];
+            if is_closed || (from.workload == to.workload && from.pod_count < 2) {
+                continue;
+            }
+            let families = self.predictor.common_families(from.class, to.class);
+            for (family, answer) in self.predictor.by_family(&families, answers) {
+                let ends = (
+                    LinkEnd::Workload(Rc::clone(&from.workload)),
+                    LinkEnd::Workload(Rc::clone(&to.workload)),
+                );
+                links.extend(link(self.predictor, ends, family, answer));
+            }
+        }
+        Some(links)
+    }
+
+    /// The links between a workload and outside addresses.
+    fn outside_links(&mut self, direction: Direction, end: &MapEnd) -> Vec<Link> {
+        self.outside_rows.keep_at_most(OUTSIDE_CHUNK);
         let mut links = Vec::new();
         for family in Family::ALL {
-            let row = self.reachability.row(family, direction, workload.class);
-            let mut ranges: Vec<(IpAddr, IpAddr, SetId)> = Vec::new();
-            for (first, last, class) in self.reachability.classes.outside_ranges(family) {
-                match ranges.last_mut() {
-                    Some((_, end, set)) if *set == row[class] => *end = last,
-                    _ => ranges.push((first, last, row[class])),
-                }
+            if self.predictor.lacks_family(end, family) {
+                continue;
             }
-
-            for (first, last, set) in ranges {
-                if set == SetId::NONE {
-                    continue;
-                }
-                let inside = LinkEnd::Workload(workload.workload.clone());
+            let scope = (direction, family);
+            let ranges = self
+                .predictor
+                .outside_ranges(&mut self.outside_rows, scope, end.class);
+            for (first, last, answer) in ranges {
+                let inside = LinkEnd::Workload(Rc::clone(&end.workload));
                 let outside = LinkEnd::Outside(first, last);
-                let (from, to) = match direction {
+                let ends = match direction {
                     Direction::Egress => (inside, outside),
                     Direction::Ingress => (outside, inside),
                 };
-                links.push(Link {
-                    from,
-                    to,
-                    family: None,
-                    ports: self.reachability.sets.get(set).clone(),
-                });
+                links.extend(link(self.predictor, ends, None, answer));
             }
         }
         links
     }
+}
 
-    /// Workloads with their classes: one entry for each class of a workload's pods, in order of
-    /// namespace and name.
-    pub(super) fn classified_workloads(&self) -> Vec<ClassifiedWorkload> {
+impl Predictor<'_> {
+    /// Whether the pods of an end are known to have no address of a family.
+    pub(super) fn lacks_family(&self, end: &MapEnd, family: Family) -> bool {
         let classes = &self.reachability.classes;
-        let mut by_workload: BTreeMap<ObjectRef, BTreeMap<ClassIndex, Vec<String>>> =
-            BTreeMap::new();
-        for (index, pod) in classes.inventory.pods.iter().enumerate() {
-            if !pod.host_network {
-                let by_class = by_workload.entry(workload_of(pod)).or_default();
-                let names = by_class.entry(classes.of_pod[index]).or_default();
-                names.push(pod.name.clone());
-            }
-        }
-
-        let mut workloads = Vec::new();
-        for (workload, by_class) in by_workload {
-            let is_whole = by_class.len() == 1;
-            for (class, mut names) in by_class {
-                names.sort();
-                workloads.push(ClassifiedWorkload {
-                    class,
-                    pod_count: names.len(),
-                    workload: WorkloadPods {
-                        workload: workload.clone(),
-                        pods: if is_whole { Vec::new() } else { names },
-                    },
-                });
-            }
-        }
-        workloads.sort_by(|a, b| a.workload.cmp(&b.workload));
-        workloads
+        let is_known = !classes.inventory.pods[end.any_pod].addresses.is_empty();
+        is_known && !classes.pods[end.class].families.contains(&family)
     }
+}
+
+/// A link; `None` where nothing is allowed.
+fn link(
+    predictor: &Predictor<'_>,
+    (from, to): (LinkEnd, LinkEnd),
+    family: Option<Family>,
+    answer: Answer,
+) -> Option<Link> {
+    let sets = &predictor.reachability.sets;
+    (answer != Answer::NOTHING).then(|| Link {
+        from,
+        to,
+        family,
+        ports: sets.shared(answer.ports),
+        unknown: sets.shared(answer.unknown),
+    })
 }
 
 /// The outermost workload of a pod, or the pod itself.
@@ -266,143 +505,6 @@ pub(super) fn workload_of(pod: &Pod) -> ObjectRef {
         namespace: pod.namespace.clone(),
         kind: kind.as_str().to_owned(),
         name,
-    }
-}
-
-impl ConnectionMap {
-    /// The links that a later map allows in addition to this one, and those that it allows no more;
-    /// each with the ports that differ.
-    pub fn changes(&self, later: &Self) -> (Vec<Link>, Vec<Link>) {
-        (later.difference(self), self.difference(later))
-    }
-
-    /// The links of this map that another one does not allow. Ranges of outside addresses are cut
-    /// where the other's ranges end.
-    fn difference(&self, other: &Self) -> Vec<Link> {
-        let mut by_workloads: HashMap<(String, String), Vec<&Link>> = HashMap::new();
-        for link in &other.links {
-            by_workloads
-                .entry(link.workload_ends())
-                .or_default()
-                .push(link);
-        }
-
-        let mut difference = Vec::new();
-        for link in &self.links {
-            let others = by_workloads
-                .get(&link.workload_ends())
-                .map(Vec::as_slice)
-                .unwrap_or_default();
-            difference.extend(match link.outside_range() {
-                None => link.without(others),
-                Some(range) => link.without_outside(range, others),
-            });
-        }
-        difference
-    }
-}
-
-impl LinkEnd {
-    /// The workload as text; empty for outside addresses.
-    fn workload(&self) -> String {
-        match self {
-            Self::Workload(workload) => workload.to_string(),
-            Self::Outside(..) => String::new(),
-        }
-    }
-
-    /// The end with another range, if it is outside.
-    fn with_range(&self, (first, last): (IpAddr, IpAddr)) -> Self {
-        match self {
-            Self::Workload(_) => self.clone(),
-            Self::Outside(..) => Self::Outside(first, last),
-        }
-    }
-}
-
-impl Link {
-    fn workload_ends(&self) -> (String, String) {
-        (self.from.workload(), self.to.workload())
-    }
-
-    fn outside_range(&self) -> Option<(IpAddr, IpAddr)> {
-        match (&self.from, &self.to) {
-            (LinkEnd::Outside(first, last), _) | (_, LinkEnd::Outside(first, last)) => {
-                Some((*first, *last))
-            }
-            (LinkEnd::Workload(_), LinkEnd::Workload(_)) => None,
-        }
-    }
-
-    /// The link with another range of outside addresses.
-    fn with_range(&self, range: (IpAddr, IpAddr), ports: PortSet) -> Self {
-        Self {
-            from: self.from.with_range(range),
-            to: self.to.with_range(range),
-            family: None,
-            ports,
-        }
-    }
-
-    /// The ports of a link between workloads that others between the same workloads do not have.
-    fn without(&self, others: &[&Self]) -> Vec<Self> {
-        let families: &[Option<Family>] = match self.family {
-            None if others.iter().any(|other| other.family.is_some()) => {
-                &[Some(Family::V4), Some(Family::V6)]
-            }
-            None => &[None],
-            Some(Family::V4) => &[Some(Family::V4)],
-            Some(Family::V6) => &[Some(Family::V6)],
-        };
-
-        let mut remaining = Vec::new();
-        for family in families {
-            let mut ports = self.ports.clone();
-            for other in others {
-                if other.family.is_none() || other.family == *family {
-                    ports = ports.minus(&other.ports);
-                }
-            }
-            if !ports.is_empty() {
-                remaining.push(Self {
-                    family: *family,
-                    ports,
-                    ..self.clone()
-                });
-            }
-        }
-        remaining
-    }
-
-    /// The addresses and ports of a link with an outside range that others of the same workload do
-    /// not have.
-    fn without_outside(&self, (first, last): (IpAddr, IpAddr), others: &[&Self]) -> Vec<Self> {
-        let mut others: Vec<((IpAddr, IpAddr), &PortSet)> = others
-            .iter()
-            .filter_map(|other| Some((other.outside_range()?, &other.ports)))
-            .collect();
-        others.retain(|((from, to), _)| {
-            Family::of(*from) == Family::of(first) && *to >= first && *from <= last
-        });
-        others.sort();
-
-        let mut remaining: Vec<Self> = Vec::new();
-        // The first address after all ranges so far; `None` after the last address of the family.
-        let mut next = Some(first);
-        for ((from, to), other_ports) in others {
-            if let Some(start) = next.filter(|start| *start < from) {
-                remaining.push(self.with_range((start, before(from)), self.ports.clone()));
-            }
-            let ports = self.ports.minus(other_ports);
-            if !ports.is_empty() {
-                remaining.push(self.with_range((from.max(first), to.min(last)), ports));
-            }
-            next = after(to);
-        }
-        if let Some(start) = next.filter(|start| *start <= last) {
-            remaining.push(self.with_range((start, last), self.ports.clone()));
-        }
-        remaining
     }
 }
 

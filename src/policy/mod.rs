@@ -6,8 +6,11 @@
 //! ```
 //! `matched` lists the indexes of the policies and rules that match a flow. `kinds` tells pods apart
 //! as selectors do. `change` suggests changes that give the opposite answer, and `what_if` tries them.
+//! `map` makes the links of a map from the rows of a `grid`, `difference` compares two maps, and
+//! `addition` names what an added policy does not stop. `addresses` says for all of them whether a
+//! block contains a pod or a node.
 //!
-//! The predictor and the explainer share only the reading of policies: the predictor joins the sets
+//! The predictor and the explainer share only the reading of policies and `addresses`: the predictor joins the sets
 //! of all rules, and the explainer evaluates the rules of one flow in order. A property test
 //! compares the two with each other, and another one both with packets in the lab, whose compiler
 //! shares nothing with this module.
@@ -23,22 +26,25 @@
 //!
 //! # Limitations
 //! - Only TCP, UDP and SCTP are evaluated: NetworkPolicy does not define other protocols.
-//! - An `ipBlock` matches addresses of pods and nodes where these are known, as Kubernetes' own
-//!   tests require; Cilium's does not. Where they are unknown (manifests without a status) it
-//!   matches only addresses outside the cluster.
+//! - An `ipBlock` matches addresses of pods and nodes, as Kubernetes' own tests require; Cilium's
+//!   does not. What depends on addresses that are not known is given as unknown (`addresses`).
 //! - Pods in their node's network have the node's identity: no selector selects them.
 //! - Domain names of a ClusterNetworkPolicy match nothing; a caveat lists them.
 //! - A connection from a pod to itself through a Service is evaluated like one between two pods;
 //!   network plugins differ in this case.
 
+mod addition;
+mod addresses;
 mod bits;
 mod caveats;
 mod change;
 mod classes;
+mod difference;
 mod edit;
 mod explain;
 mod flow;
 mod flow_end;
+mod grid;
 mod kinds;
 mod map;
 mod matched;
@@ -57,11 +63,13 @@ mod what_if;
 #[cfg(test)]
 mod tests;
 
+pub use addition::additions_without_effect;
 pub use change::Change;
+pub use difference::{Comparison, Differences};
 pub use explain::{Explainer, Explanation, Match, PolicyStep, RuleStep, Selects, Side};
 pub use flow::{EndpointRef, Predictor};
 pub use kinds::PodKinds;
-pub use map::{ConnectionMap, Link, LinkEnd, WorkloadPods};
+pub use map::{Link, LinkEnd, Links, MapEnds, WorkloadPods};
 pub use matched::MatchedPolicy;
 pub use outside::OutsideRule;
 pub use ports::PortSet;

@@ -1,7 +1,8 @@
 //! What a selector, a peer or a rule lacks to match an end of a flow, as text and as edits need it.
 
+use super::addresses::{KnownAddress, Membership};
 use super::flow_end::FlowEnd;
-use super::rules::{Direction, Namespaces, Peer, Ports, Rule, Scope};
+use super::rules::{Block, Direction, Namespaces, Peer, Ports, Rule, Scope};
 use super::selector::{Operator, Requirement};
 use crate::inventory::{Labels, Pod};
 use crate::model::Port;
@@ -252,17 +253,10 @@ fn mismatch(peer: &Peer, end: &FlowEnd<'_>) -> Option<String> {
             "{name} has the identity of a node, and selectors match only pods"
         )),
         Peer::Pods(_) => Some(format!("{name} is not a pod")),
-        Peer::Block(block) => match end.address {
-            Some(address) if block.contains(address) => None,
-            Some(address) if block.cidr.contains(address) => {
-                Some(format!("{address} is in an except block"))
-            }
-            Some(address) => Some(format!("{address} is not in the block")),
-            None => Some(format!(
-                "the address of {name} is unknown, and an ipBlock then matches only addresses \
-                 outside the cluster"
-            )),
-        },
+        Peer::Block(block) => {
+            let membership = end.known.is_in(block);
+            (!membership.holds).then(|| why_outside(block, membership, end))
+        }
         Peer::Nodes(selector) => match end.node {
             Some(node) if selector.matches(&node.labels) => None,
             Some(node) => Some(format!("node {} does not have these labels", node.name)),
@@ -271,6 +265,24 @@ fn mismatch(peer: &Peer, end: &FlowEnd<'_>) -> Option<String> {
         Peer::Names(_) => {
             Some("the addresses of domain names are unknown, so they match nothing".to_owned())
         }
+    }
+}
+
+/// Why a block does not contain an end.
+fn why_outside(block: &Block, membership: Membership, end: &FlowEnd<'_>) -> String {
+    let name = &end.name;
+    match (end.known, end.address) {
+        (_, Some(address)) if block.cidr.contains(address) => {
+            format!("{address} is in an except block")
+        }
+        (_, Some(address)) => format!("{address} is not in the block"),
+        (KnownAddress::Absent, None) => {
+            format!("{name} has no {} address", block.cidr.family())
+        }
+        (_, None) if membership.depends => {
+            format!("whether the block contains {name} is unknown: its address is not given")
+        }
+        (_, None) => format!("the block has no private address, and {name} has no other"),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Rules whose answer about a host outside depends on what is not known of it: its addresses, or
 //! what enforcers do with its name.
 
+use super::addresses::depends_on_address;
 use super::change::at_origin;
 use super::explain::Explainer;
+use super::flow::EndpointRef;
 use super::rules::{Block, Direction, DirectionalPolicy, Peer, Rule};
 use crate::inventory::Pod;
 use crate::model::Family;
@@ -23,7 +25,8 @@ impl Explainer<'_> {
     /// block smaller than a whole family, or only one of the families. Without such a rule the
     /// answer is the same whatever address a host has.
     pub fn rule_by_address(&self, pod: &Pod) -> Option<OutsideRule> {
-        self.egress_rules(pod).find_map(|(policy, number, rule)| {
+        let mut rules = self.rules_of(pod, Direction::Egress);
+        rules.find_map(|(policy, number, rule)| {
             let what = distinction(rule)?;
             Some(phrase(policy, number, rule, &format!("names {what}")))
         })
@@ -32,20 +35,51 @@ impl Explainer<'_> {
     /// The first egress rule in force for a pod that names a host by a domain name. Whether packets
     /// to its addresses match is up to the enforcer.
     pub fn rule_by_name(&self, pod: &Pod, host: &str) -> Option<OutsideRule> {
-        self.egress_rules(pod).find_map(|(policy, number, rule)| {
+        let mut rules = self.rules_of(pod, Direction::Egress);
+        rules.find_map(|(policy, number, rule)| {
             let name = domain_names(rule).find(|name| covers(name, host))?;
             let what = format!("names {host} by the domain name {name}");
             Some(phrase(policy, number, rule, &what))
         })
     }
 
-    /// The egress rules in force for a pod, each with its policy and its number from 1.
-    fn egress_rules<'s>(
+    /// The rules in force whose address blocks contain some of the addresses that an unknown one may
+    /// be.
+    pub fn rules_by_unknown_address(&self) -> Vec<OutsideRule> {
+        let mut rules = Vec::new();
+        for policy in self.in_force() {
+            let of_policy = policy.rules.iter().enumerate();
+            rules.extend(of_policy.filter_map(|(index, rule)| by_address(policy, index + 1, rule)));
+        }
+        rules
+    }
+
+    /// The first rule for one of the ends of a flow whose match depends on an address that is not
+    /// known, if there is one.
+    pub fn rule_by_unknown_address(
+        &self,
+        from: EndpointRef<'_>,
+        to: EndpointRef<'_>,
+    ) -> Option<OutsideRule> {
+        [(from, Direction::Egress), (to, Direction::Ingress)]
+            .into_iter()
+            .find_map(|(end, direction)| {
+                let (EndpointRef::Pod(index) | EndpointRef::ServicePod(index)) = end else {
+                    return None;
+                };
+                let mut rules = self.rules_of(&self.inventory.pods[index], direction);
+                rules.find_map(|(policy, number, rule)| by_address(policy, number, rule))
+            })
+    }
+
+    /// The rules in force for a pod, each with its policy and its number from 1.
+    fn rules_of<'s>(
         &'s self,
         pod: &'s Pod,
+        direction: Direction,
     ) -> impl Iterator<Item = (&'s DirectionalPolicy, usize, &'s Rule)> {
         self.in_force()
-            .filter(|policy| policy.direction == Direction::Egress)
+            .filter(move |policy| policy.direction == direction)
             .filter(|policy| self.is_in_scope(&policy.subject, pod))
             .flat_map(|policy| {
                 let rules = policy.rules.iter().enumerate();
@@ -70,6 +104,12 @@ fn distinction(rule: &Rule) -> Option<String> {
         (false, true) => Some("every IPv6 address and no IPv4 address".to_owned()),
         (true, true) | (false, false) => None,
     }
+}
+
+/// A rule with a block that contains some of the addresses that an unknown one may be.
+fn by_address(policy: &DirectionalPolicy, number: usize, rule: &Rule) -> Option<OutsideRule> {
+    let block = blocks(rule).find(|block| depends_on_address(block))?;
+    Some(phrase(policy, number, rule, &format!("names {block}")))
 }
 
 fn blocks(rule: &Rule) -> impl Iterator<Item = &Block> {

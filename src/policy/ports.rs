@@ -170,23 +170,34 @@ impl std::fmt::Display for PortSet {
             return f.write_str("nothing");
         }
 
-        let mut ranges = Vec::new();
+        let mut separator = "";
         for transport in TRANSPORTS {
-            let suffix = if transport == Transport::Tcp {
-                String::new()
-            } else {
-                format!("/{transport}")
-            };
-            for (first, last) in self.ranges(transport) {
-                ranges.push(match (first, last) {
-                    _ if (*first, *last) == WHOLE => format!("every {transport} port"),
-                    _ if first == last => format!("{first}{suffix}"),
-                    _ => format!("{first}-{last}{suffix}"),
-                });
+            for range in self.ranges(transport) {
+                f.write_str(separator)?;
+                write_range(f, transport, *range)?;
+                separator = ", ";
             }
         }
-        f.write_str(&ranges.join(", "))
+        Ok(())
     }
+}
+
+fn write_range(
+    f: &mut std::fmt::Formatter<'_>,
+    transport: Transport,
+    (first, last): Range,
+) -> std::fmt::Result {
+    if (first, last) == WHOLE {
+        return write!(f, "every {transport} port");
+    }
+    write!(f, "{first}")?;
+    if first != last {
+        write!(f, "-{last}")?;
+    }
+    if transport != Transport::Tcp {
+        write!(f, "/{transport}")?;
+    }
+    Ok(())
 }
 
 /// The number of a set in an arena.
@@ -196,6 +207,11 @@ pub(super) struct SetId(u32);
 impl SetId {
     pub(super) const NONE: Self = Self(0);
     pub(super) const ALL: Self = Self(1);
+
+    /// Its place in the arena.
+    pub(super) fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 /// An arena of sets: equal sets have one number, and results of operations are cached.
@@ -225,6 +241,11 @@ impl PortSets {
 
     pub(super) fn get(&self, id: SetId) -> &PortSet {
         &self.sets[id.0 as usize]
+    }
+
+    /// A set that may outlive the arena.
+    pub(super) fn shared(&self, id: SetId) -> Rc<PortSet> {
+        Rc::clone(&self.sets[id.0 as usize])
     }
 
     pub(super) fn intern(&mut self, set: PortSet) -> SetId {

@@ -27,11 +27,112 @@ pub(super) struct Reachability<'a> {
     compiled: Vec<CompiledPolicy>,
     /// By direction and class of pods: the policies that select it, in order of evaluation.
     selecting: HashMap<Direction, Vec<Vec<u32>>>,
-    rows: HashMap<RowKey, Row>,
-    /// The results of tiers. Their key has the policies of the tiers before and of the tier itself.
-    tiers: HashMap<RowKey, Rc<TierResult>>,
     /// Whether results differ by family.
     families_differ: bool,
+}
+
+/// Rows that have been calculated, of some of the classes.
+pub(super) struct Rows {
+    columns: Columns,
+    known: HashMap<RowKey, Row>,
+    /// The results of tiers. Their key has the policies of the tiers before and of the tier itself.
+    tiers: HashMap<RowKey, Rc<TierResult>>,
+}
+
+/// The classes that rows have an entry for.
+enum Columns {
+    /// All, of which there are so many.
+    All(usize),
+    /// These, ascending.
+    Some(Vec<ClassIndex>),
+}
+
+/// What a rule's address blocks contain where that depends on addresses that are not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum View {
+    /// The addresses that the lab invented; none where there are none.
+    Placed,
+    /// Whatever allows least.
+    Least,
+    /// Whatever allows most.
+    Most,
+}
+
+/// The ports between two classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// The ports that are allowed, whatever the addresses that are not known.
+    pub(super) ports: SetId,
+    /// The ports of which that depends on such an address.
+    pub(super) unknown: SetId,
+}
+
+impl Answer {
+    pub(super) const NOTHING: Self = Self {
+        ports: SetId::NONE,
+        unknown: SetId::NONE,
+    };
+}
+
+impl Rows {
+    /// Rows of these classes.
+    pub(super) fn of(mut classes: Vec<ClassIndex>) -> Self {
+        classes.sort_unstable();
+        classes.dedup();
+        Self::with(Columns::Some(classes))
+    }
+
+    /// Rows of all classes.
+    pub(super) fn of_all(classes: &EndpointClasses<'_>) -> Self {
+        Self::with(Columns::All(classes.length()))
+    }
+
+    fn with(columns: Columns) -> Self {
+        Self {
+            columns,
+            known: HashMap::new(),
+            tiers: HashMap::new(),
+        }
+    }
+
+    /// Forgets all rows where there are more than so many.
+    pub(super) fn keep_at_most(&mut self, count: usize) {
+        if self.known.len() > count {
+            self.known.clear();
+            self.tiers.clear();
+        }
+    }
+
+    /// The place of a class in a row, if rows have one for it.
+    pub(super) fn column(&self, class: ClassIndex) -> Option<usize> {
+        match &self.columns {
+            Columns::All(_) => Some(class),
+            Columns::Some(classes) => classes.binary_search(&class).ok(),
+        }
+    }
+}
+
+impl Columns {
+    fn length(&self) -> usize {
+        match self {
+            Self::All(length) => *length,
+            Self::Some(classes) => classes.len(),
+        }
+    }
+
+    /// The classes among these, with their places in a row.
+    fn among<'c>(&'c self, these: &'c Bits) -> Box<dyn Iterator<Item = (usize, ClassIndex)> + 'c> {
+        match self {
+            Self::All(_) => Box::new(these.iter().map(|class| (class, class))),
+            Self::Some(classes) => Box::new(
+                classes
+                    .iter()
+                    .copied()
+                    .enumerate()
+                    .filter(|(_, class)| these.contains(*class)),
+            ),
+        }
+    }
 }
 
 /// Everything that a row depends on.
@@ -45,6 +146,7 @@ struct RowKey {
 /// The direction of a row, with what port names mean in it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct RowScope {
+    view: View,
     family: Family,
     direction: Direction,
     /// The named ports of the class of pods, where it is the destination; empty for egress.
@@ -61,6 +163,8 @@ struct TierResult {
 /// A policy in force, in one direction.
 struct CompiledPolicy {
     tier: PolicyTier,
+    /// Whether any rule depends on an address that is not known.
+    is_unsure: bool,
     rules: Vec<CompiledRule>,
 }
 
@@ -71,6 +175,8 @@ pub(super) struct CompiledRule {
     action: Action,
     /// The matching classes in IPv4 and in IPv6; one set where families do not differ.
     peers: [Rc<Bits>; 2],
+    /// Of these and of the others those of which that depends on an address that is not known.
+    unsure: [Option<Rc<Bits>>; 2],
     ports: RulePorts,
 }
 
@@ -90,8 +196,8 @@ struct RulePorts {
 struct ResolvedPorts {
     /// The ports for every peer.
     common: SetId,
-    /// Further ports of single peers, ascending by class.
-    further: Vec<(ClassIndex, SetId)>,
+    /// Further ports of single peers, ascending, by their places in a row.
+    further: Vec<(usize, SetId)>,
 }
 
 impl<'a> Reachability<'a> {
@@ -120,9 +226,17 @@ impl<'a> Reachability<'a> {
             sets,
             compiled,
             selecting,
-            rows: HashMap::new(),
-            tiers: HashMap::new(),
             families_differ,
+        }
+    }
+
+    /// The views that results need: one of them stands for all where no address that matters is
+    /// unknown.
+    pub(super) fn views(&self) -> &'static [View] {
+        if self.compiled.iter().any(|policy| policy.is_unsure) {
+            &[View::Placed, View::Least, View::Most]
+        } else {
+            &[View::Placed]
         }
     }
 
@@ -148,9 +262,15 @@ impl<'a> Reachability<'a> {
         }
     }
 
-    /// The ports between a class of pods and every class that the policies of these pods allow.
-    /// Nodes and outside addresses have no policies, and no row.
-    pub(super) fn row(&mut self, family: Family, direction: Direction, pods: ClassIndex) -> Row {
+    /// The ports between a class of pods and the classes of `rows` that the policies of these pods
+    /// allow. Nodes and outside addresses have no policies, and no row.
+    pub(super) fn row(
+        &mut self,
+        rows: &mut Rows,
+        (view, family): (View, Family),
+        direction: Direction,
+        pods: ClassIndex,
+    ) -> Row {
         // Port names are looked up at the destination: the pods themselves, or each peer.
         let own_ports = match direction {
             Direction::Ingress => self.classes.pods[pods].named_ports.clone(),
@@ -161,20 +281,25 @@ impl<'a> Reachability<'a> {
         } else {
             Family::V4
         };
+        let policies = self.selecting(direction)[pods].clone();
+        let is_unsure = policies
+            .iter()
+            .any(|policy| self.compiled[*policy as usize].is_unsure);
         let key = RowKey {
             scope: RowScope {
+                view: if is_unsure { view } else { View::Placed },
                 family,
                 direction,
                 own_ports,
             },
-            policies: self.selecting(direction)[pods].clone(),
+            policies,
         };
-        if let Some(row) = self.rows.get(&key) {
+        if let Some(row) = rows.known.get(&key) {
             return Rc::clone(row);
         }
 
-        let row = Rc::new(self.calculate(&key));
-        self.rows.insert(key, Rc::clone(&row));
+        let row = Rc::new(self.calculate(rows, &key));
+        rows.known.insert(key, Rc::clone(&row));
         row
     }
 
@@ -182,27 +307,50 @@ impl<'a> Reachability<'a> {
     /// a destination pod to be allowed, both the egress policy on the source pod and the ingress
     /// policy on the destination pod need to allow the connection", Kubernetes, "Network
     /// Policies").
-    pub(super) fn allowed(&mut self, family: Family, from: ClassIndex, to: ClassIndex) -> SetId {
-        let (egress, ingress) = self.sides(family, from, to);
+    pub(super) fn allowed(
+        &mut self,
+        rows: &mut Rows,
+        scope: (View, Family),
+        from: ClassIndex,
+        to: ClassIndex,
+    ) -> SetId {
+        let (egress, ingress) = self.sides(rows, scope, from, to);
         self.sets.intersection(egress, ingress)
     }
 
+    /// One answer from those of all [views](Self::views).
+    pub(super) fn answer(&mut self, by_view: &[SetId]) -> Answer {
+        let Some((first, others)) = by_view.split_first() else {
+            return Answer::NOTHING;
+        };
+        let (mut ports, mut possible) = (*first, *first);
+        for other in others {
+            ports = self.sets.intersection(ports, *other);
+            possible = self.sets.union(possible, *other);
+        }
+        Answer {
+            ports,
+            unknown: self.sets.minus(possible, ports),
+        }
+    }
+
     /// The ports that egress of the source allows, and those that ingress of the destination
-    /// allows.
+    /// allows; `rows` are of all classes.
     pub(super) fn sides(
         &mut self,
-        family: Family,
+        rows: &mut Rows,
+        scope: (View, Family),
         from: ClassIndex,
         to: ClassIndex,
     ) -> (SetId, SetId) {
         let pod_classes = self.classes.pods.len();
         let egress = if from < pod_classes {
-            self.row(family, Direction::Egress, from)[to]
+            self.row(rows, scope, Direction::Egress, from)[to]
         } else {
             SetId::ALL
         };
         let ingress = if to < pod_classes {
-            self.row(family, Direction::Ingress, to)[from]
+            self.row(rows, scope, Direction::Ingress, to)[from]
         } else {
             SetId::ALL
         };
@@ -212,23 +360,23 @@ impl<'a> Reachability<'a> {
     /// A row: first Admin decides; then the NetworkPolicies, which decide everything for the pods
     /// that they select; then Baseline. What no tier decides is allowed
     /// (ClusterNetworkPolicySpec.tier).
-    fn calculate(&mut self, key: &RowKey) -> Vec<SetId> {
+    fn calculate(&mut self, rows: &mut Rows, key: &RowKey) -> Vec<SetId> {
         let scope = &key.scope;
         let admin = self.of_tier(&key.policies, PolicyTier::Admin);
         let network = self.of_tier(&key.policies, PolicyTier::NetworkPolicy);
         let baseline = self.of_tier(&key.policies, PolicyTier::Baseline);
 
-        let everything = vec![SetId::ALL; self.classes.length()];
-        let first = self.tier(&[], &admin, scope, &everything);
+        let everything = vec![SetId::ALL; rows.columns.length()];
+        let first = self.tier(rows, (&[], &admin), scope, &everything);
         let mut allowed = first.accepted.clone();
         if network.is_empty() {
-            let last = self.tier(&admin, &baseline, scope, &first.undecided);
+            let last = self.tier(rows, (&admin, &baseline), scope, &first.undecided);
             for (class, set) in allowed.iter_mut().enumerate() {
                 let later = self.sets.union(last.accepted[class], last.undecided[class]);
                 *set = self.sets.union(*set, later);
             }
         } else {
-            let admitted = self.admitted(&network, scope);
+            let admitted = self.admitted(&rows.columns, &network, scope);
             for (class, set) in allowed.iter_mut().enumerate() {
                 let admitted = self
                     .sets
@@ -252,8 +400,8 @@ impl<'a> Reachability<'a> {
     /// in meaning between the classes.
     fn tier(
         &mut self,
-        policies_before: &[u32],
-        policies: &[u32],
+        rows: &mut Rows,
+        (policies_before, policies): (&[u32], &[u32]),
         scope: &RowScope,
         undecided: &[SetId],
     ) -> Rc<TierResult> {
@@ -270,12 +418,13 @@ impl<'a> Reachability<'a> {
         if !self.have_port_names(&key.policies) {
             key.scope.own_ports = Vec::new();
         }
-        if let Some(result) = self.tiers.get(&key) {
+        if let Some(result) = rows.tiers.get(&key) {
             return Rc::clone(result);
         }
 
-        let result = Rc::new(self.evaluate_tier(policies, scope, undecided.to_vec()));
-        self.tiers.insert(key, Rc::clone(&result));
+        let undecided = undecided.to_vec();
+        let result = Rc::new(self.evaluate_tier(&rows.columns, policies, scope, undecided));
+        rows.tiers.insert(key, Rc::clone(&result));
         result
     }
 
@@ -288,15 +437,15 @@ impl<'a> Reachability<'a> {
 
     /// The ports that NetworkPolicies admit: the union of all their rules, whose order does not
     /// matter.
-    fn admitted(&mut self, policies: &[u32], scope: &RowScope) -> Vec<SetId> {
+    fn admitted(&mut self, columns: &Columns, policies: &[u32], scope: &RowScope) -> Vec<SetId> {
         let length = self.classes.length();
         let mut peers_by_ports: BTreeMap<SetId, Bits> = BTreeMap::new();
-        let mut further: Vec<(ClassIndex, SetId)> = Vec::new();
+        let mut further: Vec<(usize, SetId)> = Vec::new();
         for policy in policies {
             for index in 0..self.compiled[*policy as usize].rules.len() {
                 let rule = &self.compiled[*policy as usize].rules[index];
-                let peers = Rc::clone(&rule.peers[scope.family as usize]);
-                let ports = self.resolve(&rule.ports.clone(), scope);
+                let peers = rule.peers_in(scope);
+                let ports = self.resolve(columns, &rule.ports.clone(), scope);
                 if ports.common != SetId::NONE {
                     peers_by_ports
                         .entry(ports.common)
@@ -307,20 +456,20 @@ impl<'a> Reachability<'a> {
             }
         }
 
-        let mut row = vec![SetId::NONE; length];
+        let mut row = vec![SetId::NONE; columns.length()];
         for (set, peers) in peers_by_ports {
-            for peer in peers.iter() {
-                row[peer] = self.sets.union(row[peer], set);
+            for (column, _) in columns.among(&peers) {
+                row[column] = self.sets.union(row[column], set);
             }
         }
-        for (peer, set) in further {
-            row[peer] = self.sets.union(row[peer], set);
+        for (column, set) in further {
+            row[column] = self.sets.union(row[column], set);
         }
         row
     }
 
     /// Looks up the port names of a rule at the destination.
-    fn resolve(&mut self, ports: &RulePorts, scope: &RowScope) -> ResolvedPorts {
+    fn resolve(&mut self, columns: &Columns, ports: &RulePorts, scope: &RowScope) -> ResolvedPorts {
         let mut resolved = ResolvedPorts {
             common: ports.set,
             further: Vec::new(),
@@ -336,10 +485,11 @@ impl<'a> Reachability<'a> {
             }
             Direction::Egress => {
                 let pod_classes = self.classes.pods.len();
-                for peer in ports.pods.iter().take_while(|peer| *peer < pod_classes) {
+                let of_pods = columns.among(&ports.pods);
+                for (column, peer) in of_pods.take_while(|(_, peer)| *peer < pod_classes) {
                     let named = named_on(&ports.named, &self.classes.pods[peer].named_ports);
                     if !named.is_empty() {
-                        resolved.further.push((peer, self.sets.intern(named)));
+                        resolved.further.push((column, self.sets.intern(named)));
                     }
                 }
             }
@@ -351,6 +501,7 @@ impl<'a> Reachability<'a> {
     /// did; Pass leaves it to the next tier.
     fn evaluate_tier(
         &mut self,
+        columns: &Columns,
         policies: &[u32],
         scope: &RowScope,
         mut undecided: Vec<SetId>,
@@ -361,12 +512,12 @@ impl<'a> Reachability<'a> {
             for index in 0..self.compiled[*policy as usize].rules.len() {
                 let rule = &self.compiled[*policy as usize].rules[index];
                 let action = rule.action;
-                let peers = Rc::clone(&rule.peers[scope.family as usize]);
-                let ports = self.resolve(&rule.ports.clone(), scope);
+                let peers = rule.peers_in(scope);
+                let ports = self.resolve(columns, &rule.ports.clone(), scope);
                 let mut further = ports.further.into_iter().peekable();
-                for peer in peers.iter() {
+                for (peer, _) in columns.among(&peers) {
                     let own = further
-                        .next_if(|(class, _)| *class == peer)
+                        .next_if(|(column, _)| *column == peer)
                         .map_or(SetId::NONE, |(_, set)| set);
                     let set = self.sets.union(ports.common, own);
                     let decided = self.sets.intersection(undecided[peer], set);
@@ -397,6 +548,34 @@ impl<'a> Reachability<'a> {
 }
 
 impl CompiledRule {
+    /// Whether any peer depends on an address that is not known.
+    fn is_unsure(&self) -> bool {
+        self.unsure.iter().any(Option::is_some)
+    }
+
+    /// The classes that the rule's peers match in a scope: of those that depend on addresses that
+    /// are not known, the ones with which the least or the most is allowed. A Pass leaves the answer
+    /// to the next tier, which may be either; here it counts as allowing.
+    fn peers_in(&self, scope: &RowScope) -> Rc<Bits> {
+        let family = scope.family as usize;
+        let Some(unsure) = &self.unsure[family] else {
+            return Rc::clone(&self.peers[family]);
+        };
+        let matches_unsure = match (scope.view, self.action) {
+            (View::Placed, _) => return Rc::clone(&self.peers[family]),
+            (View::Least, Action::Deny) | (View::Most, Action::Accept | Action::Pass) => true,
+            (View::Least, Action::Accept | Action::Pass) | (View::Most, Action::Deny) => false,
+        };
+
+        let mut peers = Bits::clone(&self.peers[family]);
+        if matches_unsure {
+            peers.add(unsure);
+        } else {
+            peers.remove(unsure);
+        }
+        Rc::new(peers)
+    }
+
     /// The index in its policy.
     pub(super) fn index(&self) -> usize {
         self.index
@@ -448,6 +627,7 @@ fn compile(
     }
     CompiledPolicy {
         tier: policy.tier,
+        is_unsure: rules.iter().any(CompiledRule::is_unsure),
         rules,
     }
 }
@@ -481,6 +661,7 @@ fn compile_rule(
     CompiledRule {
         index,
         action: rule.action,
+        unsure: Family::ALL.map(|family| unsure_classes(rule, classes, family).map(Rc::new)),
         peers: [v4, v6],
         ports: RulePorts { set, named, pods },
     }
@@ -496,6 +677,28 @@ fn matching_classes(rule: &Rule, classes: &EndpointClasses<'_>, family: Family) 
         matching.add(&classes.peer(peer, family));
     }
     matching
+}
+
+/// The classes that a rule matches or not, depending on addresses that are not known.
+fn unsure_classes(rule: &Rule, classes: &EndpointClasses<'_>, family: Family) -> Option<Bits> {
+    let peers = rule.peers.as_deref()?;
+    let mut unsure: Option<Bits> = None;
+    for of_peer in peers.iter().filter_map(|peer| classes.unsure(peer, family)) {
+        unsure
+            .get_or_insert_with(|| Bits::none(classes.length()))
+            .add(of_peer);
+    }
+
+    // A class that another peer matches for certain depends on nothing.
+    let mut unsure = unsure?;
+    for peer in peers {
+        let mut certain = classes.peer(peer, family);
+        if let Some(of_peer) = classes.unsure(peer, family) {
+            certain.remove(of_peer);
+        }
+        unsure.remove(&certain);
+    }
+    (!unsure.is_empty()).then_some(unsure)
 }
 
 /// The ports of a rule that are given by number, and those given by name.

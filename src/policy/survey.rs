@@ -2,9 +2,9 @@
 
 use super::explain::Explainer;
 use super::flow::{EndpointRef, Predictor};
-use super::map::WorkloadPods;
 use super::near_miss::describe;
 use super::ports::PortSet;
+use super::reachability::View;
 use super::rules::{Direction, DirectionalPolicy, Peer, PolicyName, Ports, Rule};
 use crate::inventory::Cidr;
 use crate::model::{Family, Port};
@@ -146,14 +146,6 @@ fn first_port(ports: &Ports) -> Option<(Port, bool)> {
 }
 
 impl Predictor<'_> {
-    /// Workloads, split where policies distinguish their pods, in order of namespace and name.
-    pub fn workloads(&self) -> Vec<WorkloadPods> {
-        self.classified_workloads()
-            .into_iter()
-            .map(|classified| classified.workload)
-            .collect()
-    }
-
     /// The ports that each side allows; `None` where no policy applies.
     pub fn sides(
         &mut self,
@@ -162,7 +154,9 @@ impl Predictor<'_> {
         family: Family,
     ) -> Option<BothSides> {
         let (from, to) = self.classes_of(from, to)?;
-        let (egress, ingress) = self.reachability.sides(family, from, to);
+        let (egress, ingress) =
+            self.reachability
+                .sides(&mut self.rows, (View::Placed, family), from, to);
         Some(BothSides {
             egress: self.reachability.sets.get(egress).clone(),
             ingress: self.reachability.sets.get(ingress).clone(),

@@ -3,6 +3,7 @@
 
 use super::InvalidPolicy;
 use super::change::{self, Change};
+use super::difference::Comparison;
 use super::edit::{self, Edit};
 use super::explain::{Explainer, Explanation};
 use super::flow::{EndpointRef, Predictor};
@@ -14,6 +15,7 @@ use super::side::{PolicySet, SideEvaluation};
 use crate::inventory::Inventory;
 use crate::model::{Family, Port};
 use serde::Serialize;
+use std::rc::Rc;
 
 /// The number of changes that are suggested for one flow.
 const MAX_CHANGES: usize = 3;
@@ -147,14 +149,14 @@ impl Explainer<'_> {
         to: EndpointRef<'_>,
         port: Port,
     ) -> Result<SideEffects, InvalidPolicy> {
-        let before = Predictor::new(self.inventory)?.map();
+        let mut before = Predictor::new(self.inventory)?;
         let (inventory, rules) = self.apply(change);
-        let after = Predictor::with(&inventory, &rules).map();
+        let mut after = Predictor::with(&inventory, &rules);
 
-        let (opened, closed) = before.changes(&after);
+        let differences = Comparison::new(&mut before, &mut after).differences(None, None);
         Ok(SideEffects {
-            opens: self.describe_others(opened, from, to, port),
-            closes: self.describe_others(closed, from, to, port),
+            opens: self.describe_others(differences.opened, from, to, port),
+            closes: self.describe_others(differences.closed, from, to, port),
         })
     }
 
@@ -170,16 +172,11 @@ impl Explainer<'_> {
         let mut texts = Vec::new();
         for mut link in links {
             if self.is_at(&link.from, from) && self.is_at(&link.to, to) {
-                link.ports = link.ports.minus(&excluded);
+                link.ports = Rc::new(link.ports.minus(&excluded));
+                link.unknown = Rc::new(link.unknown.minus(&excluded));
             }
-            if !link.ports.is_empty() {
-                let family = link
-                    .family
-                    .map_or(String::new(), |family| format!(" over {family}"));
-                texts.push(format!(
-                    "{} -> {}{family}: {}",
-                    link.from, link.to, link.ports
-                ));
+            if !link.ports.is_empty() || !link.unknown.is_empty() {
+                texts.push(link.to_string());
             }
         }
         texts

@@ -15,6 +15,7 @@ mod hosts;
 mod image;
 mod one_model;
 mod policies;
+mod predictions;
 mod readme;
 mod scripted;
 mod secrets;

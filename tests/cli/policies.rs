@@ -39,16 +39,18 @@ fn the_map_is_printed_in_every_format() {
     );
     assert_eq!(
         predict("csv"),
-        "from,to,family,ports\r\n\
-         shop/Deployment/api,data/StatefulSet/postgres,,5432\r\n\
-         shop/Deployment/web,shop/Deployment/api,,8080\r\n\
-         shop/Deployment/api,203.0.113.0/28,,443\r\n\
-         shop/Deployment/api,2001:db8:113::/124,,443\r\n"
+        "from,to,family,ports,unknown\r\n\
+         shop/Deployment/api,data/StatefulSet/postgres,,5432,\r\n\
+         shop/Deployment/web,shop/Deployment/api,,8080,\r\n\
+         shop/Deployment/api,203.0.113.0/28,,443,\r\n\
+         shop/Deployment/api,2001:db8:113::/124,,443,\r\n"
     );
 
     let markdown = predict("markdown");
     assert!(
-        markdown.starts_with("| from | to | family | ports |\n| --- | --- | --- | --- |\n"),
+        markdown.starts_with(
+            "| from | to | family | ports | unknown |\n| --- | --- | --- | --- | --- |\n"
+        ),
         "{markdown}"
     );
     assert_eq!(markdown.lines().count(), 6, "{markdown}");
@@ -176,7 +178,7 @@ fn newly_reachable_links_are_printed_before_unreachable_ones() {
     assert!(
         csv.ends(0)
             .out
-            .starts_with("change,from,to,family,ports\r\nclosed,"),
+            .starts_with("change,from,to,family,ports,unknown\r\nclosed,"),
         "{}",
         csv.out
     );
@@ -277,7 +279,7 @@ fn invalid_prediction_requests_are_refused() {
         (
             &["predict", MANIFESTS, "--to", "missing"],
             2,
-            "no workload is called missing",
+            "no workload or pod is called missing",
         ),
         (
             &["predict", MANIFESTS, "-o", "xml"],

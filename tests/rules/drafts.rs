@@ -80,6 +80,10 @@ fn assert_predicted(text: &str, plan: &Plan) {
             "{}\n{text}",
             check.name
         );
+        if check.prediction_unknown.is_some() {
+            // The draft says what happens in the lab; elsewhere it depends on the pods' addresses.
+            continue;
+        }
         let answer = check
             .prediction
             .as_ref()

@@ -157,11 +157,12 @@ impl World {
             .collect();
 
         let placed = place_pods(&declared, &nodes, &mut addresses)?;
-        let (pods, probe_ports) = placed.into_iter().unzip();
+        let (pods, probe_ports): (Vec<Pod>, Vec<_>) = placed.into_iter().unzip();
         for service in &mut services {
             address_service(service, &mut addresses)?;
         }
         let outside = place_hosts(outside, &mut addresses)?;
+        let invented = invented_addresses(manifests, &nodes, &pods);
         let inventory = Inventory {
             namespaces,
             nodes,
@@ -171,6 +172,7 @@ impl World {
             hosts: outside.by_name,
             invented_hosts: outside.invented,
             added_pods,
+            invented_addresses: invented,
             runner: families.keep(addresses::RUNNER),
         };
         Ok(Self {
@@ -364,6 +366,20 @@ fn add_dns(
             local_only: false,
         });
     }
+}
+
+/// The addresses of nodes and pods that no manifest states.
+fn invented_addresses(manifests: &Manifests, nodes: &[Node], pods: &[Pod]) -> BTreeSet<IpAddr> {
+    let stated = manifests.pods.iter().flat_map(|pod| &pod.addresses);
+    let stated: BTreeSet<&IpAddr> = stated.collect();
+
+    let of_nodes = nodes.iter().flat_map(|node| &node.addresses);
+    let of_pods = pods.iter().flat_map(|pod| &pod.addresses);
+    of_nodes
+        .chain(of_pods)
+        .filter(|address| !stated.contains(address))
+        .copied()
+        .collect()
 }
 
 /// Assigns a node and addresses to every declared pod; each comes with its probe ports.

@@ -11,7 +11,7 @@ use crate::app::prediction;
 use crate::app::terminal::Terminal;
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
-use crate::plan::{FlowExplanation, Plan, Provability, explain_flows};
+use crate::plan::{FlowExplanation, Plan, Provability, Selection, explain_flows};
 use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
@@ -88,13 +88,14 @@ fn plan(
     terminal: &Terminal,
 ) -> Result<(Plan, Inventory), ExitCode> {
     let input = SuiteInput::Line(line);
+    let all = Selection::default();
     if args.lab.is_empty() {
         let cluster = args.cluster.options();
         let world = args.resolve.world(&args.apply);
-        prediction::plan_in_cluster(input, &cluster, &world, false, terminal)
+        prediction::plan_in_cluster(input, &cluster, &world, (&all, false), terminal)
     } else {
         let world = args.resolve.world(&args.lab);
-        prediction::plan_in_manifests(input, &world, false, terminal)
+        prediction::plan_in_manifests(input, &world, (&all, false), terminal)
     }
 }
 

@@ -24,10 +24,11 @@ fn explanation_text(flows: &FlowExplanation) -> String {
         1 => "   (and for 1 more pair of addresses)".to_owned(),
         more => format!("   (and for {more} more pairs of addresses)"),
     };
-    let answer = if explanation.allowed {
-        "allowed"
-    } else {
-        "denied"
+    let answer = match (&explanation.depends_on_addresses, explanation.allowed) {
+        (None, true) => "allowed",
+        (None, false) => "denied",
+        (Some(_), true) => "unknown (allowed in the lab)",
+        (Some(_), false) => "unknown (denied in the lab)",
     };
     let Explanation { from, to, port, .. } = explanation;
     line(
@@ -35,6 +36,9 @@ fn explanation_text(flows: &FlowExplanation) -> String {
         &format!("{from} -> {to}:{port} is {answer} by the policies{over}{more}"),
     );
 
+    if let Some(why) = &explanation.depends_on_addresses {
+        line(&mut out, &format!("  {why}"));
+    }
     if let Some(why) = &explanation.beyond_policies {
         line(&mut out, &format!("  no policy applies: {why}"));
     }

@@ -1,9 +1,11 @@
 //! `watertight predict [MANIFESTS...]`: what the policies of manifests or of a cluster say, without
 //! packets.
 
+mod compare;
+mod map;
 mod render;
 
-use super::args::ResolveArgs;
+use super::args::{FilterArgs, ResolveArgs};
 use super::cluster_args::ClusterArgs;
 use crate::app::options::SuiteInput;
 use crate::app::terminal::Terminal;
@@ -11,11 +13,9 @@ use crate::app::{cluster, load, prediction};
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
 use crate::plan::Plan;
-use crate::policy::{ConnectionMap, InvalidPolicy, Link, LinkEnd, Predictor};
+use crate::policy::{Explainer, InvalidPolicy, OutsideRule, Predictor};
 use crate::source::Sources;
 use clap::{Args, ValueEnum};
-use render::{Change, Kind, Row};
-use std::collections::BTreeSet;
 
 #[derive(Debug, Args)]
 pub(super) struct PredictArgs {
@@ -35,12 +35,14 @@ pub(super) struct PredictArgs {
     /// With --diff or --apply: exit with 3 if anything differs
     #[arg(long)]
     exit_code: bool,
-    /// Only what this workload could reach: NAMESPACE/KIND/NAME
+    /// Only what this workload or pod could reach: NAMESPACE/KIND/NAME
     #[arg(long, value_name = "WORKLOAD", conflicts_with = "suite")]
     from: Option<String>,
-    /// Only what could reach this workload: NAMESPACE/KIND/NAME
+    /// Only what could reach this workload or pod: NAMESPACE/KIND/NAME
     #[arg(long, value_name = "WORKLOAD", conflicts_with = "suite")]
     to: Option<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
     #[command(flatten)]
     resolve: ResolveArgs,
     /// The output format
@@ -61,7 +63,7 @@ pub(super) struct PredictArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum Format {
-    /// A line for each connection
+    /// A line for each connection; ten or more equal pods or workloads are one
     #[default]
     Text,
     /// For programs
@@ -84,30 +86,21 @@ pub(super) fn predict(args: &PredictArgs, terminal: &Terminal) -> Result<ExitCod
         return Err(ExitCode::Usage);
     }
 
+    if !args.filter.is_empty() && args.suite.is_empty() {
+        terminal.error("--only, --tag and --skip-tag go with --suite: they select its checks");
+        return Err(ExitCode::Usage);
+    }
+
     if let [before, after] = args.diff.as_slice() {
-        return compare_manifests(args, before, after, terminal);
+        return compare::manifests(args, before, after, terminal);
     }
     if !args.suite.is_empty() {
         return predict_suites(args, terminal);
     }
     if !args.apply.is_empty() {
-        return compare_applied(args, terminal);
+        return compare::applied(args, terminal);
     }
-    predict_map(args, terminal)
-}
-
-/// Prints every connection that the policies allow.
-fn predict_map(args: &PredictArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
-    let inventory = inventory(args, &args.manifests, terminal)?;
-    let mut map = connection_map(&inventory, terminal)?;
-    filter_links(args, &mut [&mut map], terminal)?;
-
-    let rows: Vec<Row<'_>> = map
-        .links
-        .iter()
-        .map(|link| Row { change: None, link })
-        .collect();
-    terminal.data(&render::links(args.output, Kind::Map, &rows, &map))
+    map::predict(args, terminal)
 }
 
 /// The inventory of manifests; without any, of the cluster.
@@ -123,129 +116,48 @@ fn inventory(
     Ok(Inventory::from(&manifests))
 }
 
-fn connection_map(inventory: &Inventory, terminal: &Terminal) -> Result<ConnectionMap, ExitCode> {
+fn predictor<'i>(inventory: &'i Inventory, terminal: &Terminal) -> Result<Predictor<'i>, ExitCode> {
     load::note_policy_caveats(inventory, terminal);
-    let mut predictor =
-        Predictor::new(inventory).map_err(|error| show_invalid_policy(&error, terminal))?;
-    Ok(predictor.map())
+    Predictor::new(inventory).map_err(|error| show_invalid_policy(&error, terminal))
 }
 
-/// Keeps the links of `--from` and `--to`.
-///
-/// # Errors
-/// [`ExitCode::Usage`] where none of the maps has such a workload, which has been shown.
-fn filter_links(
-    args: &PredictArgs,
-    maps: &mut [&mut ConnectionMap],
-    terminal: &Terminal,
-) -> Result<(), ExitCode> {
-    let members = maps.iter().flat_map(|map| &map.workloads);
-    let workloads: BTreeSet<String> = members.map(|member| member.workload.to_string()).collect();
-    for name in args.from.iter().chain(&args.to) {
-        if !workloads.contains(name) {
-            terminal.error(&format!(
-                "no workload is called {name}; {}",
-                nearest_workload(name, &workloads)
-            ));
-            return Err(ExitCode::Usage);
+/// Says of what a prediction depends on: addresses that are not known.
+fn note_unknown(inventories: &[&Inventory], terminal: &Terminal) {
+    const NAMED: usize = 3;
+    let mut rules: Vec<OutsideRule> = Vec::new();
+    for inventory in inventories {
+        // An invalid policy has been an error already.
+        let of_inventory = Explainer::new(inventory).map(|one| one.rules_by_unknown_address());
+        for rule in of_inventory.unwrap_or_default() {
+            if !rules.contains(&rule) {
+                rules.push(rule);
+            }
         }
     }
-
-    for map in maps {
-        map.links.retain(|link| is_wanted(args, link));
-    }
-    Ok(())
-}
-
-fn nearest_workload(name: &str, workloads: &BTreeSet<String>) -> String {
-    let nearest = workloads
-        .iter()
-        .min_by_key(|workload| strsim::damerau_levenshtein(workload, name));
-    match nearest {
-        Some(workload) => format!("did you mean {workload}?"),
-        None => "there is no workload at all".to_owned(),
-    }
-}
-
-fn is_wanted(args: &PredictArgs, link: &Link) -> bool {
-    let from_matches = args
-        .from
-        .as_ref()
-        .is_none_or(|from| is_workload(&link.from, from));
-    let to_matches = args.to.as_ref().is_none_or(|to| is_workload(&link.to, to));
-    from_matches && to_matches
-}
-
-fn is_workload(who: &LinkEnd, name: &str) -> bool {
-    matches!(who, LinkEnd::Workload(member) if member.workload.to_string() == name)
-}
-
-/// Compares two sets of manifests.
-fn compare_manifests(
-    args: &PredictArgs,
-    before: &str,
-    after: &str,
-    terminal: &Terminal,
-) -> Result<ExitCode, ExitCode> {
-    // Both are read before an error of either ends the command, so that all mistakes are shown at
-    // once.
-    let before = inventory(args, &[before.to_owned()], terminal);
-    let after = inventory(args, &[after.to_owned()], terminal)?;
-    compare(args, &before?, &after, terminal)
-}
-
-/// Compares the cluster as it is with the cluster as it would be after `kubectl apply`.
-fn compare_applied(args: &PredictArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
-    let manifests = load::manifests(&args.apply, args.strict, &mut Sources::new(), terminal)?;
-    let current = cluster::inventory(&args.cluster.options(), &[], terminal)?;
-    compare(args, &current, &current.with_applied(&manifests), terminal)
-}
-
-fn compare(
-    args: &PredictArgs,
-    before: &Inventory,
-    after: &Inventory,
-    terminal: &Terminal,
-) -> Result<ExitCode, ExitCode> {
-    let mut before = connection_map(before, terminal)?;
-    let mut after = connection_map(after, terminal)?;
-    filter_links(args, &mut [&mut before, &mut after], terminal)?;
-
-    let (opened, closed) = before.changes(&after);
-    let opened_rows = opened.iter().map(|link| Row {
-        change: Some(Change::Opened),
-        link,
-    });
-    let closed_rows = closed.iter().map(|link| Row {
-        change: Some(Change::Closed),
-        link,
-    });
-    let rows: Vec<Row<'_>> = opened_rows.chain(closed_rows).collect();
-
-    terminal.data(&render::links(args.output, Kind::Changes, &rows, &after))?;
+    let named: Vec<String> = rules.iter().take(NAMED).map(ToString::to_string).collect();
+    let more = match rules.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
     terminal.note(&format!(
-        "{} became reachable, {} became unreachable",
-        opened.len(),
-        closed.len()
+        "unknown: the answer depends on addresses of pods or nodes, which are not given: {}{more}",
+        named.join("; ")
     ));
-    if args.exit_code && !rows.is_empty() {
-        Ok(ExitCode::Violated)
-    } else {
-        Ok(ExitCode::Proven)
-    }
 }
 
 /// Predicts each line of suites, in the world that the lab would make of the manifests or in the
 /// cluster.
 fn predict_suites(args: &PredictArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
     let input = SuiteInput::Files(&args.suite);
+    let selection = args.filter.selection();
+    let options = (&selection, args.strict);
     let (plan, _inventory) = if args.manifests.is_empty() {
         let cluster = args.cluster.options();
         let world = args.resolve.world(&args.apply);
-        prediction::plan_in_cluster(input, &cluster, &world, args.strict, terminal)?
+        prediction::plan_in_cluster(input, &cluster, &world, options, terminal)?
     } else {
         let world = args.resolve.world(&args.manifests);
-        prediction::plan_in_manifests(input, &world, args.strict, terminal)?
+        prediction::plan_in_manifests(input, &world, options, terminal)?
     };
 
     terminal.data(&render::checks(args.output, plan.checks()))?;

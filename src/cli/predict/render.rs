@@ -1,22 +1,18 @@
 //! Connection maps and predicted checks, in every format.
 
 use super::Format;
-use crate::plan::{Check, Prediction};
-use crate::policy::{ConnectionMap, Link};
-use serde::Serialize;
+use crate::plan::{Check, Prediction, Provability};
+use crate::policy::{Differences, Link, MapEnds, PortSet, WorkloadPods};
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
-
-/// A connection of one map, or of the difference between two.
-pub(super) struct Row<'a> {
-    /// `None` for a connection of one map.
-    pub(super) change: Option<Change>,
-    pub(super) link: &'a Link,
-}
+use std::io::{self, Write};
 
 /// How a connection differs between two maps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
+enum Change {
     Opened,
     Closed,
 }
@@ -37,24 +33,82 @@ impl Change {
     }
 }
 
-/// The content of rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// One map.
-    Map,
-    /// The difference between two, which may be empty.
-    Changes,
+/// Writes a map while its links are made; `members` are its workloads.
+pub(super) fn map(
+    out: &mut dyn Write,
+    format: Format,
+    members: &MapEnds,
+    links: impl Iterator<Item = Link>,
+) -> io::Result<()> {
+    match format {
+        Format::Json => {
+            let map = Map {
+                members: members.workloads().collect(),
+                links: Streamed(RefCell::new(links)),
+            };
+            json_document(out, &map)
+        }
+        Format::Text | Format::Csv | Format::Markdown | Format::Dot => {
+            let rows = links.map(|link| (None, Cow::Owned(link)));
+            write_rows(out, format, members, rows, &LINK_HEAD)
+        }
+    }
 }
 
-/// The text of connections.
-pub(super) fn links(format: Format, kind: Kind, rows: &[Row<'_>], map: &ConnectionMap) -> String {
-    match format {
-        Format::Text => rows.iter().map(text_of_link).collect(),
-        Format::Json => json_links(kind, rows, map),
-        Format::Csv => table(kind, rows).iter().map(|cells| csv(cells)).collect(),
-        Format::Markdown => markdown(&table(kind, rows)),
-        Format::Dot => dot(rows, map),
+/// Writes the differences between two maps; `members` are the workloads of the later one.
+pub(super) fn changes(
+    out: &mut dyn Write,
+    format: Format,
+    differences: &Differences,
+    members: &MapEnds,
+) -> io::Result<()> {
+    let Differences { opened, closed, .. } = differences;
+    if format == Format::Json {
+        return json_document(out, &Changes { opened, closed });
     }
+    let opened = opened.iter().map(|link| (Some(Change::Opened), link));
+    let closed = closed.iter().map(|link| (Some(Change::Closed), link));
+    let rows = opened
+        .chain(closed)
+        .map(|(change, link)| (change, Cow::Borrowed(link)));
+    let head = [&["change"], &LINK_HEAD[..]].concat();
+    write_rows(out, format, members, rows, &head)
+}
+
+/// The columns of a link.
+const LINK_HEAD: [&str; 5] = ["from", "to", "family", "ports", "unknown"];
+
+/// A link, and how it differs; `None` in a map.
+type Row<'l> = (Option<Change>, Cow<'l, Link>);
+
+fn write_rows<'l>(
+    out: &mut dyn Write,
+    format: Format,
+    members: &MapEnds,
+    rows: impl Iterator<Item = Row<'l>>,
+    head: &[&str],
+) -> io::Result<()> {
+    let start = match format {
+        Format::Csv => csv(head),
+        Format::Markdown => markdown_head(head),
+        Format::Dot => dot_head(members),
+        Format::Text | Format::Json => String::new(),
+    };
+    out.write_all(start.as_bytes())?;
+    for (change, link) in rows {
+        let text = match format {
+            Format::Text => text_of_link(change, &link),
+            Format::Csv => csv(&link_cells(change, &link)),
+            Format::Markdown => markdown_row(&link_cells(change, &link)),
+            Format::Dot => dot_edge(change, &link),
+            Format::Json => String::new(),
+        };
+        out.write_all(text.as_bytes())?;
+    }
+    if format == Format::Dot {
+        writeln!(out, "}}")?;
+    }
+    Ok(())
 }
 
 fn family(link: &Link) -> String {
@@ -63,88 +117,84 @@ fn family(link: &Link) -> String {
         .unwrap_or_default()
 }
 
-fn text_of_link(row: &Row<'_>) -> String {
-    let link = row.link;
-    let sign = row
-        .change
-        .map_or(String::new(), |change| format!("{} ", change.sign()));
-    let over = link
-        .family
-        .map_or(String::new(), |family| format!(" over {family}"));
-    format!("{sign}{} -> {}{over}: {}\n", link.from, link.to, link.ports)
+fn text_of_link(change: Option<Change>, link: &Link) -> String {
+    match change {
+        None => format!("{link}\n"),
+        Some(change) => format!("{} {link}\n", change.sign()),
+    }
 }
 
-fn json_links(kind: Kind, rows: &[Row<'_>], map: &ConnectionMap) -> String {
-    let document = match kind {
-        Kind::Changes => serde_json::to_string_pretty(&Changes {
-            opened: links_with(rows, Some(Change::Opened)),
-            closed: links_with(rows, Some(Change::Closed)),
-        }),
-        Kind::Map => serde_json::to_string_pretty(&Map {
-            members: &map.workloads,
-            links: links_with(rows, None),
-        }),
-    };
-    // Keys are text and numbers finite, so nothing can be refused.
-    document.unwrap_or_default() + "\n"
-}
-
-/// The links of rows with this change. Borrowed: a map of a thousand workloads has a million links.
-fn links_with<'a>(rows: &[Row<'a>], change: Option<Change>) -> Vec<&'a Link> {
-    rows.iter()
-        .filter(|row| row.change == change)
-        .map(|row| row.link)
-        .collect()
+fn json_document(out: &mut dyn Write, document: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, document)?;
+    writeln!(out)
 }
 
 #[derive(Serialize)]
-struct Map<'a, M> {
-    members: &'a M,
-    links: Vec<&'a Link>,
+#[serde(bound(serialize = "L: Iterator<Item = Link>"))]
+struct Map<'a, L> {
+    members: Vec<&'a WorkloadPods>,
+    links: Streamed<L>,
+}
+
+/// Links that are serialised as they are made, once.
+struct Streamed<L>(RefCell<L>);
+
+impl<L: Iterator<Item = Link>> Serialize for Streamed<L> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&mut *self.0.borrow_mut())
+    }
 }
 
 #[derive(Serialize)]
 struct Changes<'a> {
-    opened: Vec<&'a Link>,
-    closed: Vec<&'a Link>,
+    opened: &'a [Link],
+    closed: &'a [Link],
 }
 
-fn table(kind: Kind, rows: &[Row<'_>]) -> Vec<Vec<String>> {
-    let mut head: Vec<String> = ["from", "to", "family", "ports"].map(str::to_owned).into();
-    if kind == Kind::Changes {
-        head.insert(0, "change".to_owned());
-    }
-    std::iter::once(head)
-        .chain(rows.iter().map(link_cells))
-        .collect()
-}
-
-fn link_cells(row: &Row<'_>) -> Vec<String> {
-    let link = row.link;
-    let mut cells = vec![
+fn link_cells(change: Option<Change>, link: &Link) -> Vec<String> {
+    let ports = |ports: &PortSet| {
+        if ports.is_empty() {
+            String::new()
+        } else {
+            ports.to_string()
+        }
+    };
+    let cells = [
         link.from.to_string(),
         link.to.to_string(),
         family(link),
-        link.ports.to_string(),
+        ports(&link.ports),
+        ports(&link.unknown),
     ];
-    if let Some(change) = row.change {
-        cells.insert(0, change.word().to_owned());
-    }
-    cells
+    change
+        .map(|change| change.word().to_owned())
+        .into_iter()
+        .chain(cells)
+        .collect()
 }
 
 /// One record (RFC 4180).
-fn csv(cells: &[String]) -> String {
-    let cells: Vec<String> = cells.iter().map(|cell| csv_cell(cell)).collect();
-    format!("{}\r\n", cells.join(","))
+fn csv(cells: &[impl AsRef<str>]) -> String {
+    let mut record = String::new();
+    for (index, cell) in cells.iter().enumerate() {
+        if index > 0 {
+            record.push(',');
+        }
+        record.push_str(&csv_cell(cell.as_ref()));
+    }
+    record.push_str("\r\n");
+    record
 }
 
 /// A cell, quoted where it holds a comma, a quote or a line break.
-fn csv_cell(cell: &str) -> String {
-    if cell.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", cell.replace('"', "\"\""))
+fn csv_cell(cell: &str) -> Cow<'_, str> {
+    let has_special = cell
+        .bytes()
+        .any(|byte| matches!(byte, b',' | b'"' | b'\n' | b'\r'));
+    if has_special {
+        format!("\"{}\"", cell.replace('"', "\"\"")).into()
     } else {
-        cell.to_owned()
+        cell.into()
     }
 }
 
@@ -153,15 +203,21 @@ fn markdown(rows: &[Vec<String>]) -> String {
     let Some((head, body)) = rows.split_first() else {
         return String::new();
     };
-    let rule = vec!["---".to_owned(); head.len()];
-    [markdown_row(head), markdown_row(&rule)]
-        .into_iter()
+    std::iter::once(markdown_head(head))
         .chain(body.iter().map(|cells| markdown_row(cells)))
         .collect()
 }
 
-fn markdown_row(cells: &[String]) -> String {
-    let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+fn markdown_head(head: &[impl AsRef<str>]) -> String {
+    let rule = vec!["---"; head.len()];
+    markdown_row(head) + &markdown_row(&rule)
+}
+
+fn markdown_row(cells: &[impl AsRef<str>]) -> String {
+    let cells: Vec<String> = cells
+        .iter()
+        .map(|cell| cell.as_ref().replace('|', "\\|"))
+        .collect();
     format!("| {} |\n", cells.join(" | "))
 }
 
@@ -169,28 +225,33 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-fn dot(rows: &[Row<'_>], map: &ConnectionMap) -> String {
+fn dot_head(members: &MapEnds) -> String {
     let mut out = String::from("digraph policies {\n    rankdir=LR;\n    node [shape=box];\n");
-    let members: BTreeSet<String> = map.workloads.iter().map(ToString::to_string).collect();
+    let members: BTreeSet<String> = members.workloads().map(ToString::to_string).collect();
     for member in &members {
         out.push_str(&format!("    {};\n", quoted(member)));
     }
-    for row in rows {
-        let colour = match row.change {
-            None => "",
-            Some(Change::Opened) => ", color=red",
-            Some(Change::Closed) => ", color=gray, style=dashed",
-        };
-        let link = row.link;
-        let over = link
-            .family
-            .map_or(String::new(), |family| format!(" over {family}"));
-        let label = quoted(&format!("{}{over}", link.ports));
-        let (from, to) = (quoted(&link.from.to_string()), quoted(&link.to.to_string()));
-        out.push_str(&format!("    {from} -> {to} [label={label}{colour}];\n"));
-    }
-    out.push_str("}\n");
     out
+}
+
+fn dot_edge(change: Option<Change>, link: &Link) -> String {
+    let style = match (change, link.ports.is_empty()) {
+        (None, false) => "",
+        (None, true) => ", style=dotted",
+        (Some(Change::Opened), _) => ", color=red",
+        (Some(Change::Closed), _) => ", color=gray, style=dashed",
+    };
+    let over = link
+        .family
+        .map_or(String::new(), |family| format!(" over {family}"));
+    let ports = match (link.ports.is_empty(), link.unknown.is_empty()) {
+        (_, true) => link.ports.to_string(),
+        (true, false) => format!("unknown for {}", link.unknown),
+        (false, false) => format!("{}; unknown for {}", link.ports, link.unknown),
+    };
+    let label = quoted(&format!("{ports}{over}"));
+    let (from, to) = (quoted(&link.from.to_string()), quoted(&link.to.to_string()));
+    format!("    {from} -> {to} [label={label}{style}];\n")
 }
 
 /// The text of predicted checks.
@@ -207,7 +268,10 @@ pub(super) fn checks(format: Format, checks: &[Check]) -> String {
 fn text_of_check(check: &Check) -> String {
     let (name, place) = (&check.name, place(check));
     match (&check.prediction, check.contradiction()) {
-        (None, _) => format!("unknown      {name}  ({place})\n"),
+        (None, _) => {
+            let why = why_unknown(check).map_or(String::new(), |why| format!("    {why}\n"));
+            format!("unknown      {name}  ({place})\n{why}")
+        }
         (Some(prediction), None) => format!("{:<12} {name}  ({place})\n", prediction.word()),
         (Some(prediction), Some(why)) => {
             let word = format!("{}!", prediction.word());
@@ -219,6 +283,19 @@ fn text_of_check(check: &Check) -> String {
 /// The place of the check's line in its suite.
 fn place(check: &Check) -> String {
     format!("{}:{}", check.line.file, check.line.line)
+}
+
+/// Why nothing is predicted of a check, where that is known.
+fn why_unknown(check: &Check) -> Option<&str> {
+    match &check.provability {
+        Provability::AddressUnknown(why) => Some(why),
+        Provability::Provable
+        | Provability::Unprovable(_)
+        | Provability::MatchesNothing(_)
+        | Provability::Incomplete(_)
+        | Provability::NothingReady(_)
+        | Provability::PoliciesAdmitMore(_) => check.prediction_unknown.as_deref(),
+    }
 }
 
 fn predicted_word(check: &Check) -> Option<&'static str> {
@@ -251,6 +328,7 @@ fn json_checks(checks: &[Check]) -> String {
                 "expected": check.expected,
                 "predicted": predicted_word(check),
                 "contradiction": check.contradiction(),
+                "unknownBecause": why_unknown(check),
                 "file": check.line.file,
                 "line": check.line.line,
             })
@@ -285,7 +363,7 @@ mod tests {
     #[test]
     fn cells_with_commas_and_quotes_are_quoted() {
         assert_eq!(
-            csv(&["a".into(), "80, 443".into(), "b\"c".into()]),
+            csv(&["a", "80, 443", "b\"c"]),
             "a,\"80, 443\",\"b\"\"c\"\r\n"
         );
         let rows = vec![

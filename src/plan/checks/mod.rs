@@ -568,6 +568,7 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
             },
             provability,
             prediction: None,
+            prediction_unknown: None,
         }
     }
 

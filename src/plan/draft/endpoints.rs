@@ -174,7 +174,8 @@ impl DraftEndpoints {
             self.dns = Some(self.endpoints.len());
             self.endpoints.push(cluster_dns(dns));
         }
-        for WorkloadPods { workload, pods } in Predictor::new(inventory)?.workloads() {
+        for WorkloadPods { workload, pods, .. } in Predictor::new(inventory)?.map_ends().workloads()
+        {
             let Some(kind) = WorkloadKind::parse(&workload.kind) else {
                 continue;
             };

@@ -1,6 +1,6 @@
 //! Semantics of NetworkPolicy.
 
-use super::{allowed, assert_allowed, with, world};
+use super::{allowed, assert_allowed, endpoint, with, world};
 use crate::model::Family;
 use crate::policy::{InvalidPolicy, Predictor};
 use serde_json::{Value, json};
@@ -263,24 +263,38 @@ fn blocks_match_known_addresses_of_pods_and_nodes_in_their_family_only() {
         allowed(&one, "other/x-1", "data/db", Family::V4).to_string(),
         NONE
     );
+}
 
-    // Without known addresses, blocks match only addresses outside the cluster.
-    let mut unknown = with(&[(
-        "data",
-        json!({ "ingress": [{ "from": [{ "ipBlock": { "cidr": "0.0.0.0/0" } }] }] }),
-    )]);
-    unknown
-        .pods
-        .iter_mut()
-        .for_each(|pod| pod.addresses.clear());
-    assert_eq!(
-        allowed(&unknown, "shop/web", "data/db", Family::V4).to_string(),
-        NONE
-    );
-    assert_eq!(
-        allowed(&unknown, "203.0.113.1", "data/db", Family::V4).to_string(),
-        ALL
-    );
+#[test]
+fn blocks_match_unknown_addresses_where_they_have_every_private_one() {
+    for (cidr, except, expected, unknown) in [
+        ("0.0.0.0/0", json!([]), ALL, NONE),
+        ("0.0.0.0/0", json!(["169.254.169.254/32"]), ALL, NONE),
+        ("203.0.113.0/24", json!([]), NONE, NONE),
+        ("10.0.0.0/8", json!([]), NONE, ALL),
+        ("0.0.0.0/0", json!(["10.0.0.0/8"]), NONE, ALL),
+    ] {
+        let block = json!({ "cidr": cidr, "except": except });
+        let mut inventory = with(&[(
+            "data",
+            json!({ "ingress": [{ "from": [{ "ipBlock": block }] }] }),
+        )]);
+        for pod in &mut inventory.pods {
+            pod.addresses.clear();
+        }
+
+        let (from, to) = ("shop/web", "data/db");
+        let answer = allowed(&inventory, from, to, Family::V4);
+        assert_eq!(answer.to_string(), expected, "{block}");
+        let depends = Predictor::new(&inventory).expect("valid").unknown(
+            endpoint(&inventory, from),
+            endpoint(&inventory, to),
+            Family::V4,
+        );
+        assert_eq!(depends.to_string(), unknown, "{block}");
+        let outside = allowed(&inventory, "203.0.113.1", to, Family::V4);
+        assert_eq!(outside.is_all(), cidr != "10.0.0.0/8", "{block}");
+    }
 }
 
 #[test]

@@ -132,6 +132,7 @@ fn check(name: &str, expected: Expected, flow: FlowId) -> Check {
         },
         provability: Provability::Provable,
         prediction: None,
+        prediction_unknown: None,
     }
 }
 

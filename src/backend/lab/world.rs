@@ -584,7 +584,7 @@ mod tests {
 
     fn deployment(name: &str, replicas: usize) -> String {
         format!(
-            "---\n{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: {name}, namespace: n}}, spec: {{replicas: {replicas}, \
+            "---\n{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: {name}, namespace: 'n'}}, spec: {{replicas: {replicas}, \
              selector: {{matchLabels: {{app: {name}}}}}, template: {{metadata: {{labels: {{app: {name}}}}}, \
              spec: {{containers: [{{name: c, image: c}}]}}}}}}}}\n"
         )
@@ -634,7 +634,7 @@ mod tests {
     fn a_stated_address_is_kept_if_it_is_free() {
         let pod = |name: &str, ip: &str| {
             format!(
-                "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: n}}, \
+                "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: 'n'}}, \
                  spec: {{nodeName: worker, containers: [{{name: c, image: c}}]}}, \
                  status: {{phase: Running, podIP: {ip}, podIPs: [{{ip: {ip}}}], conditions: [{{type: Ready, status: 'True'}}]}}}}\n"
             )
@@ -746,7 +746,7 @@ mod tests {
     fn invented_addresses_are_in_no_block_that_policies_name() {
         let policy = |blocks: &str| {
             format!(
-                "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: p, namespace: n}}, \
+                "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: p, namespace: 'n'}}, \
                  spec: {{podSelector: {{}}, policyTypes: [Egress], egress: [{{to: [{blocks}]}}]}}}}"
             )
         };
@@ -809,7 +809,7 @@ mod tests {
 
     #[test]
     fn daemons_run_on_every_node_and_are_named_after_it() {
-        let text = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: agent, namespace: n}, spec: {selector: {matchLabels: {a: b}}, \
+        let text = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: agent, namespace: 'n'}, spec: {selector: {matchLabels: {a: b}}, \
                     template: {metadata: {labels: {a: b}}, spec: {hostNetwork: true, containers: [{name: c, image: c}]}}}}";
         let world = place(text, &[]).expect("placed");
         let daemons: Vec<_> = world

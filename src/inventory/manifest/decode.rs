@@ -48,8 +48,9 @@ fn path_within(part: &FieldPath, inner: &serde_path_to_error::Path) -> FieldPath
 
 /// The next step after a message of serde's about a wrong type.
 fn help_for(message: &str) -> Option<&'static str> {
-    let is_number_or_boolean =
-        message.contains("invalid type: integer") || message.contains("invalid type: boolean");
+    let is_number_or_boolean = ["integer", "floating point", "boolean"]
+        .into_iter()
+        .any(|found| message.contains(&format!("invalid type: {found}")));
     if is_number_or_boolean && message.contains("expected a string") {
         Some("quote it: YAML reads this word as a number or a boolean")
     } else if message.contains("invalid type: string") {

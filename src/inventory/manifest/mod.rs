@@ -80,20 +80,33 @@ pub fn read_manifests(files: &[FileId], sources: &Sources) -> (Manifests, Diagno
         format!("{}:{}", place.file, place.line)
     });
     let problems = problems.into_iter();
-    diagnostics.extend(problems.map(|problem| diagnostic_of(&documents, problem)));
+    diagnostics.extend(problems.map(|problem| diagnostic_of(&documents, sources, problem)));
     (manifests, diagnostics)
 }
 
-fn diagnostic_of(documents: &[Document], problem: Problem) -> Diagnostic {
+fn diagnostic_of(documents: &[Document], sources: &Sources, problem: Problem) -> Diagnostic {
     let span = span_of(documents, &problem.path, problem.on_key);
     let mut diagnostic = Diagnostic::error(span, problem.message);
-    if let Some(help) = problem.help {
+    if has_placeholder(sources.slice(span)) {
+        diagnostic = diagnostic.with_help(PLACEHOLDER);
+    } else if let Some(help) = problem.help {
         diagnostic = diagnostic.with_help(help);
     }
     if let Some((path, label)) = problem.related {
         diagnostic = diagnostic.with_secondary(span_of(documents, &path, false), label);
     }
     diagnostic
+}
+
+/// The help for a value that is still a template's.
+const PLACEHOLDER: &str = "this is a placeholder of a template: render it first, for example with helm template or envsubst";
+
+/// Whether a text holds a placeholder of a template: Go's or Jinja's `{{ x }}`, a shell's `${X}`, or
+/// ERB's `<%= x %>`.
+fn has_placeholder(text: &str) -> bool {
+    ["{{", "{%", "${", "<%"]
+        .into_iter()
+        .any(|opening| text.contains(opening))
 }
 
 /// The span of a field path: of the node, of its key, or of the nearest node around it where it is

@@ -4,6 +4,7 @@ mod dumps;
 mod mutation;
 mod objects;
 mod policies;
+mod reading;
 mod shop;
 
 use super::read_manifests;

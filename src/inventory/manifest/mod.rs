@@ -10,7 +10,8 @@
 //! cluster's API with the same readers.
 //!
 //! # Limitations
-//! - Unknown fields are reported in policies only; in objects of other kinds they are ignored.
+//! - Unknown fields are reported in policies; in objects of other kinds only fields that are read and
+//!   are written with the wrong case, or nearly right in a port, are reported.
 //! - Within one part of an object (its metadata, its spec) only the first wrong type is reported.
 //! - Admission is not applied: a LimitRange, a webhook or a quota changes nothing here.
 //! - A ReplicationController's template makes no pods; its pods count if they are listed

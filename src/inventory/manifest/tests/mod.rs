@@ -1,5 +1,6 @@
 //! Tests of manifests, with and without problems.
 
+mod cluster_policies;
 mod dumps;
 mod mutation;
 mod objects;

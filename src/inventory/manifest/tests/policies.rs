@@ -147,7 +147,10 @@ fn each_problem_of_a_spec_is_reported_once_on_its_line() {
             "{ policyTypes: [Ingress, Egress, Ingress] }",
             "at most two policyTypes",
         ),
-        ("{ ingress: {} }", "invalid type: map, expected a sequence"),
+        (
+            "{ ingress: {} }",
+            "ingress must be a list, and is a mapping",
+        ),
         // Fields that do not exist.
         (
             "{ podSelectors: {} }",

@@ -8,6 +8,9 @@ use crate::policy::{self, Explainer};
 use crate::source::{Diagnostics, Sources};
 use crate::suite::{self, Suite};
 
+/// The most files that are named as passed over.
+const MAX_PASSED_OVER: usize = 20;
+
 /// Reads suites.
 ///
 /// # Errors
@@ -42,6 +45,15 @@ pub(crate) fn manifests(
     let (manifests, diagnostics) = inventory::load_manifests(paths, sources);
     show(diagnostics, strict, sources, terminal)?;
 
+    if !manifests.passed_over.is_empty() {
+        let files = manifests.passed_over.iter().take(MAX_PASSED_OVER);
+        let files: Vec<String> = files.map(|(name, why)| format!("{name} ({why})")).collect();
+        let more = match manifests.passed_over.len() - files.len() {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        terminal.note(&format!("passed over: {}{more}", files.join(", ")));
+    }
     if !manifests.ignored.is_empty() {
         let kinds: Vec<String> = manifests
             .ignored

@@ -1,5 +1,5 @@
 //! Kubernetes objects in, [`Inventory`] out; without side effects, except that manifest files are
-//! read.
+//! read, and kustomizations built by the user's own tool.
 //!
 //! [`Manifests`] is what files declare, before anything has a node or an address. An [`Inventory`]
 //! is what exists in a cluster, as watched, or in the lab, as placed; the modules that use it do
@@ -45,6 +45,8 @@ pub struct Manifests {
     pub policies: Vec<Policy>,
     /// The number of objects of each kind that is not read, by kind.
     pub ignored: BTreeMap<String, usize>,
+    /// Files and folders that were passed over within folders, with the reason.
+    pub passed_over: BTreeMap<String, &'static str>,
 }
 
 /// The objects that exist.

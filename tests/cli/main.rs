@@ -10,6 +10,7 @@ mod deployment;
 mod documents;
 mod drafts;
 mod exit_codes;
+mod folders;
 mod hosts;
 mod image;
 mod one_model;

@@ -23,6 +23,7 @@ mod cluster_policy;
 mod decode;
 mod fields;
 mod files;
+mod kustomize;
 mod lists;
 mod object;
 mod pod;
@@ -41,25 +42,70 @@ pub use cluster_policy::read_cluster_policy;
 
 use super::Manifests;
 use crate::source::{self, Diagnostic, Diagnostics, Document, FileId, Node, Sources, Span};
+use files::Input;
 use problem::{FieldPath, PathSegment, Problem};
 
 /// Reads manifests from files, from folders and the folders in them, and from standard input (`-`).
+///
+/// A folder with a kustomization is built by kubectl or kustomize. Files of folders that hold no
+/// object are passed over ([`Manifests::passed_over`]).
 ///
 /// With an error among the diagnostics the manifests are incomplete and must not be used: a policy
 /// may be missing.
 pub fn load_manifests(paths: &[String], sources: &mut Sources) -> (Manifests, Diagnostics) {
     let mut diagnostics = Diagnostics::new();
     let mut files = Vec::new();
-    for name in files::find(paths, sources, &mut diagnostics) {
-        match sources.read(&name) {
-            Ok(file) => files.push(file),
-            Err(diagnostic) => diagnostics.push(diagnostic),
+    let mut found = files::find(paths, sources, &mut diagnostics);
+    for input in &found.inputs {
+        let file = match read_input(input, sources) {
+            Ok(file) => file,
+            Err(diagnostic) => {
+                diagnostics.push(diagnostic);
+                continue;
+            }
+        };
+        match why_passed_over(input, file, sources) {
+            Some(why) => {
+                let name = sources.name(file).to_owned();
+                found.passed_over.insert(name, why);
+            }
+            None => files.push(file),
         }
     }
 
-    let (manifests, problems) = read_manifests(&files, sources);
+    let (mut manifests, problems) = read_manifests(&files, sources);
+    manifests.passed_over = found.passed_over;
     diagnostics.extend(problems);
     (manifests, diagnostics)
+}
+
+/// Reads a file, or builds a kustomization.
+fn read_input(input: &Input, sources: &mut Sources) -> Result<FileId, Diagnostic> {
+    match input {
+        Input::Named(path) | Input::InFolder(path) => sources.read(&path.to_string_lossy()),
+        Input::Kustomization(folder) => match kustomize::build(folder) {
+            Ok(built) => sources.read_from(&built.command, built.output.as_slice()),
+            Err(error) => {
+                let folder = folder.to_string_lossy();
+                Err(files::error_about(&folder, error.message, sources).with_help(error.help))
+            }
+        },
+    }
+}
+
+/// Why a file is passed over; `None` if it is read. Only files of folders are passed over: those
+/// without an object, and those that are called a patch and are no whole object.
+fn why_passed_over(input: &Input, file: FileId, sources: &Sources) -> Option<&'static str> {
+    let Input::InFolder(path) = input else {
+        return None;
+    };
+    if !files::may_hold_object(sources.text(file)) {
+        Some("no Kubernetes object")
+    } else if files::is_called_patch(path) && read_manifests(&[file], sources).1.has_errors() {
+        Some("a patch")
+    } else {
+        None
+    }
 }
 
 /// Reads manifests that are among the sources already, such as built-in ones.

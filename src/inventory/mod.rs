@@ -38,6 +38,8 @@ pub struct Manifests {
     /// Namespaces, by name: those that are declared and those that any object names. Each has the
     /// label `kubernetes.io/metadata.name`, which the API server sets.
     pub namespaces: BTreeMap<String, Namespace>,
+    /// Nodes that are declared, by name; most manifests have none.
+    pub nodes: BTreeMap<String, Node>,
     /// Pods, including those that templates make, in the order of declaration.
     pub pods: Vec<DeclaredPod>,
     pub services: Vec<Service>,

@@ -13,6 +13,7 @@ mod exit_codes;
 mod folders;
 mod hosts;
 mod image;
+mod nodes;
 mod one_model;
 mod policies;
 mod readme;

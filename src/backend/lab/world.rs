@@ -2,6 +2,7 @@
 //! same world.
 
 use super::addresses::{self, Addresses, MAX_NODES};
+use super::nodes::{apply_declared, without_node_addresses};
 use super::{CONTROL_PORT, KUBELET_PORT};
 use crate::inventory::{
     ContainerPort, DeclaredPod, Inventory, Labels, Manifests, Namespace, Node, Placement, Pod,
@@ -27,7 +28,8 @@ pub struct Outside {
 /// Size of a world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    /// Minimum number of nodes, at least 2. Nodes named by `spec.nodeName` count towards it.
+    /// Minimum number of nodes, at least 2. Nodes that are declared or that a `spec.nodeName` names
+    /// count towards it.
     pub nodes: usize,
 }
 
@@ -100,9 +102,11 @@ impl World {
         outside: &[Outside],
         layout: Layout,
     ) -> Result<Self, PlaceError> {
-        let nodes = nodes(manifests, layout)?;
+        let mut nodes = nodes(manifests, layout)?;
         let mut addresses = Addresses::new(nodes.len());
 
+        apply_declared(&mut nodes, &manifests.nodes, &mut addresses);
+        let outside = &without_node_addresses(outside, &nodes);
         claim_given(outside, &mut addresses)?;
         addresses.avoid(manifests.policies.iter().flat_map(Policy::blocks));
 
@@ -173,9 +177,10 @@ impl World {
     }
 }
 
-/// The nodes: those that pods name, and numbered ones up to the minimum of the layout.
+/// The nodes: those that are declared or that pods name, and numbered ones up to the minimum of the
+/// layout.
 fn nodes(manifests: &Manifests, layout: Layout) -> Result<Vec<Node>, PlaceError> {
-    let mut names: Vec<String> = Vec::new();
+    let mut names: Vec<String> = manifests.nodes.keys().cloned().collect();
     for pod in &manifests.pods {
         if let Placement::Node(name) = &pod.placement
             && !names.contains(name)

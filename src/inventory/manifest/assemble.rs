@@ -92,6 +92,9 @@ impl Assembly {
                 let name = namespace.name.clone();
                 self.manifests.namespaces.insert(name, namespace);
             }
+            Object::Node(node) => {
+                self.manifests.nodes.insert(node.name.clone(), node);
+            }
             Object::Pod(pod) => self.pod_sources.push(PodSource::Pod(pod)),
             Object::Workload(workload) => {
                 let key = (meta.namespace, workload.reference.clone());

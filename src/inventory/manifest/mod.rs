@@ -25,6 +25,7 @@ mod fields;
 mod files;
 mod kustomize;
 mod lists;
+mod node;
 mod object;
 mod pod;
 mod policy;

@@ -3,6 +3,7 @@
 use super::cluster_policy;
 use super::decode::decode;
 use super::fields::{check_object_fields, check_policy_fields};
+use super::node::read_node;
 use super::pod::{PodObject, read_pod};
 use super::policy::check_network_policy;
 use super::problem::{FieldPath, Problems};
@@ -11,10 +12,10 @@ use super::service::read_service;
 use super::syntax;
 use super::workload::{Workload, read_workload};
 use crate::inventory::{
-    ClusterPolicyKind, Labels, Namespace, NetworkPolicy, Policy, RuleOrigins, Service,
+    ClusterPolicyKind, Labels, Namespace, NetworkPolicy, Node, Policy, RuleOrigins, Service,
 };
 use crate::model::{PolicyKind, Scope, WorkloadKind, WorkloadRef};
-use k8s_openapi::api::core::v1::{PodSpec, PodStatus, ServiceSpec};
+use k8s_openapi::api::core::v1::{NodeStatus, PodSpec, PodStatus, ServiceSpec};
 use k8s_openapi::api::networking::v1::NetworkPolicySpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::Value;
@@ -49,8 +50,9 @@ impl ApiKind {
 }
 
 /// The kinds that are read besides policies.
-const OTHER_KINDS: [ApiKind; 9] = [
+const OTHER_KINDS: [ApiKind; 10] = [
     ApiKind::new("", "v1", "Namespace"),
+    ApiKind::new("", "v1", "Node"),
     ApiKind::new("", "v1", "Pod"),
     ApiKind::new("", "v1", "Service"),
     ApiKind::new("apps", "v1", "Deployment"),
@@ -71,7 +73,7 @@ fn read_kinds() -> impl Iterator<Item = ApiKind> {
 
 /// Whether objects of a kind are in no namespace.
 fn is_cluster_scoped(kind: &str) -> bool {
-    kind == "Namespace"
+    matches!(kind, "Namespace" | "Node")
         || PolicyKind::parse(kind).is_some_and(|kind| kind.scope() == Scope::Cluster)
 }
 
@@ -121,6 +123,7 @@ pub(super) struct Metadata {
 #[derive(Debug)]
 pub(super) enum Object {
     Namespace(Namespace),
+    Node(Node),
     Pod(PodObject),
     Workload(Workload),
     Service(Service),
@@ -251,6 +254,11 @@ impl RawObject<'_> {
     ) -> Option<Object> {
         if self.kind == "Namespace" {
             return Some(Object::Namespace(namespace(meta)));
+        }
+        if self.kind == "Node" {
+            let status = self.value.get("status");
+            let status: NodeStatus = decode(status, &self.path.key("status"), problems)?;
+            return Some(Object::Node(read_node(meta, &status)));
         }
         let spec = self.value.get("spec");
         if matches!(spec, None | Some(Value::Null)) {

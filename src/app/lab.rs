@@ -77,6 +77,7 @@ pub(crate) fn place_and_plan(
     sources: &Sources,
     terminal: &Terminal,
 ) -> Result<PlannedLab, ExitCode> {
+    load::note_what_is_missing(manifests, terminal);
     let world = place(manifests, &hosts_to_place(suites, selection), terminal)?;
     let plan = plan_in(&world, suites, selection)
         .map_err(|error| show_plan_error(&error, sources, terminal))?;

@@ -65,6 +65,16 @@ pub(crate) fn manifests(
     Ok(manifests)
 }
 
+/// Shows notes on manifests without a pod, or without a policy.
+pub(crate) fn note_what_is_missing(manifests: &Manifests, terminal: &Terminal) {
+    if manifests.pods.is_empty() {
+        terminal.note("the manifests hold no pod: nothing sends and nothing answers");
+    }
+    if manifests.policies.is_empty() {
+        terminal.note("the manifests hold no policy that is read: every flow is allowed");
+    }
+}
+
 /// Reads suites and manifests.
 ///
 /// # Errors
@@ -103,17 +113,17 @@ pub(crate) fn suites_and_world(
     Ok((suites, manifests))
 }
 
-/// Shows notes on policies that select no pod, and on cluster-wide policies of which a part is
+/// Shows a warning of policies that are not read, and notes on what matches no pod in policies and on cluster-wide policies of which a part is
 /// uncertain. A plan's notes contain them already.
 pub(crate) fn note_policy_caveats(inventory: &Inventory, terminal: &Terminal) {
+    if let Some(warning) = inventory.unread_policies_warning() {
+        terminal.warning(&warning);
+    }
     // An invalid policy is an error of the command that predicts with it next.
     let caveats = Explainer::new(inventory)
         .map(|explainer| explainer.caveats())
         .unwrap_or_default();
-    for note in policy::policies_selecting_no_pod(inventory)
-        .iter()
-        .chain(&caveats)
-    {
+    for note in policy::notes_on_unmatched(inventory).iter().chain(&caveats) {
         terminal.note(note);
     }
 }

@@ -46,6 +46,7 @@ pub(super) fn validate(args: &ValidateArgs, terminal: &Terminal) -> Result<ExitC
     let selection = Selection::default();
     let planned = lab::place_and_plan(&suites, &manifests, &selection, &sources, terminal)?;
     suites.iter().for_each(show_valid);
+    load::note_policy_caveats(planned.world.inventory(), terminal);
     let contradicted = show_predictions(&planned.plan, terminal);
 
     // By default a contradiction is a warning: the policy may be on its way.

@@ -33,6 +33,8 @@ impl Inventory {
         for service in &manifests.services {
             after.apply_service(service);
         }
+        let unread = manifests.unread_policies.iter().cloned();
+        after.unread_policies.extend(unread);
         after.apply_pods(&manifests.pods, self);
         after
     }

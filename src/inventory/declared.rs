@@ -24,6 +24,7 @@ impl From<&Manifests> for Inventory {
             pods,
             services: manifests.services.clone(),
             policies: manifests.policies.clone(),
+            unread_policies: manifests.unread_policies.clone(),
             ..Self::default()
         }
     }

@@ -13,6 +13,7 @@ mod environment_info;
 mod identity;
 mod manifest;
 mod policy;
+mod unread;
 
 pub use cidr::{Cidr, ParseCidrError};
 pub use cluster_policy::{
@@ -24,6 +25,7 @@ pub use manifest::{
     ApiObjects, ApiPolicy, load_manifests, read_api_objects, read_cluster_policy, read_manifests,
 };
 pub use policy::{NetworkPolicy, PoliciesByKind, Policy, PolicyTier, RuleOrigins};
+pub use unread::UnreadPolicy;
 
 use crate::model::{Family, ObjectRef, Port, Transport, WorkloadKind, WorkloadRef};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,7 +47,9 @@ pub struct Manifests {
     pub services: Vec<Service>,
     /// Policies of every kind, validated.
     pub policies: Vec<Policy>,
-    /// The number of objects of each kind that is not read, by kind.
+    /// Policies of kinds that are not read.
+    pub unread_policies: Vec<UnreadPolicy>,
+    /// The number of objects of each other kind that is not read, by kind.
     pub ignored: BTreeMap<String, usize>,
     /// Files and folders that were passed over within folders, with the reason.
     pub passed_over: BTreeMap<String, &'static str>,
@@ -61,6 +65,8 @@ pub struct Inventory {
     pub services: Vec<Service>,
     /// Policies of every kind.
     pub policies: Vec<Policy>,
+    /// Policies of kinds that are not read, which manifests declare.
+    pub unread_policies: Vec<UnreadPolicy>,
     /// The addresses of the hosts outside the cluster that the suite names, by host name.
     pub hosts: BTreeMap<String, Vec<IpAddr>>,
     /// The names among these whose addresses the lab invented, since nothing gives any.

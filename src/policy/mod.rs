@@ -5,7 +5,7 @@
 //!                                               └─ side ──▶ Explanation: one flow, policy by policy, rule by rule
 //! ```
 //! `matched` lists the indexes of the policies and rules that match a flow. `kinds` tells pods apart
-//! as selectors do. `change` suggests changes that give the opposite answer, and `what_if` tries them.
+//! as selectors do; `unmatched` names what selects none. `change` suggests changes that give the opposite answer, and `what_if` tries them.
 //!
 //! The predictor and the explainer share only the reading of policies: the predictor joins the sets
 //! of all rules, and the explainer evaluates the rules of one flow in order. A property test
@@ -52,6 +52,7 @@ mod rules;
 mod selector;
 mod side;
 mod survey;
+mod unmatched;
 mod what_if;
 
 #[cfg(test)]
@@ -65,12 +66,10 @@ pub use map::{ConnectionMap, Link, LinkEnd, WorkloadPods};
 pub use matched::MatchedPolicy;
 pub use outside::OutsideRule;
 pub use ports::PortSet;
-pub use questions::{
-    admits_by_labels_only, is_isolated_for_ingress, policies_selecting_no_pod,
-    selects_unlabelled_pods,
-};
+pub use questions::{admits_by_labels_only, is_isolated_for_ingress, selects_unlabelled_pods};
 pub use rules::{Direction, PolicyName};
 pub use survey::{BothSides, IdleRule, NamedBlock};
+pub use unmatched::notes_on_unmatched;
 pub use what_if::SideEffects;
 
 use crate::inventory::ParseCidrError;

@@ -10,6 +10,7 @@ mod deployment;
 mod documents;
 mod drafts;
 mod exit_codes;
+mod findings;
 mod folders;
 mod hosts;
 mod image;

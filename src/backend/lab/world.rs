@@ -128,6 +128,7 @@ impl World {
             pods,
             services,
             policies: manifests.policies.clone(),
+            unread_policies: manifests.unread_policies.clone(),
             hosts: outside.by_name,
             invented_hosts: outside.invented,
             runner: addresses::RUNNER.to_vec(),

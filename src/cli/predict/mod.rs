@@ -99,6 +99,10 @@ pub(super) fn predict(args: &PredictArgs, terminal: &Terminal) -> Result<ExitCod
 /// Prints every connection that the policies allow.
 fn predict_map(args: &PredictArgs, terminal: &Terminal) -> Result<ExitCode, ExitCode> {
     let inventory = inventory(args, &args.manifests, terminal)?;
+    if inventory.pods.is_empty() {
+        terminal.error("nothing to predict: there is no pod, and policies are about pods");
+        return Err(ExitCode::Usage);
+    }
     let mut map = connection_map(&inventory, terminal)?;
     filter_links(args, &mut [&mut map], terminal)?;
 
@@ -120,6 +124,7 @@ fn inventory(
         return cluster::inventory(&args.cluster.options(), &[], terminal);
     }
     let manifests = load::manifests(paths, args.strict, &mut Sources::new(), terminal)?;
+    load::note_what_is_missing(&manifests, terminal);
     Ok(Inventory::from(&manifests))
 }
 

@@ -70,8 +70,8 @@ static NETWORK_POLICY: Fields = Fields::all(&[
     // Alpha from 1.24 to 1.27, and still in dumps of those versions.
     ("status", Free),
 ]);
-/// ObjectMeta: a misspelt `namespace` would move the policy to another namespace.
-static METADATA: Fields = Fields::all(&[
+/// ObjectMeta.
+const OBJECT_META: &[(&str, FieldType)] = &[
     ("annotations", Free),
     ("creationTimestamp", Free),
     ("deletionGracePeriodSeconds", Free),
@@ -87,7 +87,10 @@ static METADATA: Fields = Fields::all(&[
     ("resourceVersion", Free),
     ("selfLink", Free),
     ("uid", Free),
-]);
+];
+/// A misspelt `namespace` would move the policy to another namespace.
+static METADATA: Fields = Fields::all(OBJECT_META);
+static OBJECT_METADATA: Fields = Fields::of_versions(OBJECT_META);
 static NETWORK_POLICY_SPEC: Fields = Fields::all(&[
     ("podSelector", Object(&SELECTOR)),
     ("policyTypes", Free),
@@ -195,7 +198,10 @@ static ADMIN_PORT: Fields = Fields::of_versions(&[
 static PORT_NUMBER: Fields = Fields::all(&[("protocol", Free), ("port", Free)]);
 static RANGE: Fields = Fields::all(&[("protocol", Free), ("start", Free), ("end", Free)]);
 
-static POD: Fields = Fields::some(&[("metadata", Object(&METADATA)), ("spec", Object(&POD_SPEC))]);
+static POD: Fields = Fields::some(&[
+    ("metadata", Object(&OBJECT_METADATA)),
+    ("spec", Object(&POD_SPEC)),
+]);
 static POD_SPEC: Fields = Fields::some(&[
     ("containers", List(&CONTAINER)),
     ("initContainers", List(&CONTAINER)),
@@ -215,7 +221,7 @@ static CONTAINER_PORT: Fields = Fields::of_versions(&[
     ("hostIP", Free),
 ]);
 static WORKLOAD: Fields = Fields::some(&[
-    ("metadata", Object(&METADATA)),
+    ("metadata", Object(&OBJECT_METADATA)),
     ("spec", Object(&WORKLOAD_SPEC)),
 ]);
 /// The fields of all kinds of workloads that are read.
@@ -229,7 +235,7 @@ static WORKLOAD_SPEC: Fields = Fields::some(&[
     ("jobTemplate", Object(&WORKLOAD)),
 ]);
 static SERVICE: Fields = Fields::some(&[
-    ("metadata", Object(&METADATA)),
+    ("metadata", Object(&OBJECT_METADATA)),
     ("spec", Object(&SERVICE_SPEC)),
 ]);
 static SERVICE_SPEC: Fields = Fields::some(&[

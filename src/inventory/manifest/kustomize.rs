@@ -87,7 +87,7 @@ pub(super) fn summarize(folder: &Path) -> Summary {
 /// Builds a folder with `kubectl kustomize`, or with `kustomize build` where there is no kubectl.
 pub(super) fn build(folder: &Path) -> Result<Built, BuildError> {
     // A name with a leading dash would be an option.
-    let folder = if folder.as_os_str().is_empty() || folder.starts_with("-") {
+    let folder = if folder.as_os_str().is_empty() || folder.to_string_lossy().starts_with('-') {
         Path::new(".").join(folder)
     } else {
         folder.to_owned()

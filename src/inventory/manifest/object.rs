@@ -11,6 +11,7 @@ use super::selector::check_labels;
 use super::service::read_service;
 use super::syntax;
 use super::workload::{Workload, read_workload};
+use crate::inventory::unread::is_unread_policy;
 use crate::inventory::{
     ClusterPolicyKind, Labels, Namespace, NetworkPolicy, Node, Policy, RuleOrigins, Service,
 };
@@ -134,6 +135,8 @@ pub(super) enum Object {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Classification {
     Read,
+    /// A policy of a kind that is not read, by its kind and group.
+    UnreadPolicy(String),
     /// Not read; counted under this name.
     Ignored(String),
     /// Neither: the kind or version is wrong, which is among the problems.
@@ -197,11 +200,16 @@ impl RawObject<'_> {
             return Classification::Invalid;
         }
 
-        Classification::Ignored(if KUBERNETES_GROUPS.contains(&group) {
+        let kind = if KUBERNETES_GROUPS.contains(&group) {
             self.kind.clone()
         } else {
             format!("{} ({group})", self.kind)
-        })
+        };
+        if is_unread_policy(group, &self.kind) {
+            Classification::UnreadPolicy(kind)
+        } else {
+            Classification::Ignored(kind)
+        }
     }
 
     /// The kind that is meant by a misspelt kind, by one in another of Kubernetes' own groups, or by

@@ -110,8 +110,10 @@ pub(crate) fn survey(
     sources: &Sources,
     terminal: &Terminal,
 ) -> Result<usize, ExitCode> {
+    load::note_what_is_missing(manifests, terminal);
     let outside = hosts_to_place(suites, &Selection::default());
     let world = place(manifests, &outside, families, terminal)?;
+    load::note_policy_caveats(world.inventory(), terminal);
     plan::survey(suites, world.inventory(), &world.properties(), each)
         .map_err(|error| show_plan_error(&error, sources, terminal))
 }
@@ -128,6 +130,7 @@ pub(crate) fn place_and_plan(
     sources: &Sources,
     terminal: &Terminal,
 ) -> Result<PlannedLab, ExitCode> {
+    load::note_what_is_missing(manifests, terminal);
     let outside = hosts_to_place(suites, selection);
     let world = place(manifests, &outside, families, terminal)?;
     let plan = plan_in(&world, suites, selection)

@@ -8,6 +8,9 @@ use crate::policy::{self, Explainer};
 use crate::source::{Diagnostics, Sources};
 use crate::suite::{self, Suite};
 
+/// The most files that are named as passed over.
+const MAX_PASSED_OVER: usize = 20;
+
 /// Reads suites.
 ///
 /// # Errors
@@ -42,6 +45,15 @@ pub(crate) fn manifests(
     let (manifests, diagnostics) = inventory::load_manifests(paths, sources);
     show(diagnostics, strict, sources, terminal)?;
 
+    if !manifests.passed_over.is_empty() {
+        let files = manifests.passed_over.iter().take(MAX_PASSED_OVER);
+        let files: Vec<String> = files.map(|(name, why)| format!("{name} ({why})")).collect();
+        let more = match manifests.passed_over.len() - files.len() {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        terminal.note(&format!("passed over: {}{more}", files.join(", ")));
+    }
     if !manifests.ignored.is_empty() {
         let kinds: Vec<String> = manifests
             .ignored
@@ -51,6 +63,16 @@ pub(crate) fn manifests(
         terminal.note(&format!("not needed and left out: {}", kinds.join(", ")));
     }
     Ok(manifests)
+}
+
+/// Shows notes on manifests without a pod, or without a policy.
+pub(crate) fn note_what_is_missing(manifests: &Manifests, terminal: &Terminal) {
+    if manifests.pods.is_empty() {
+        terminal.note("the manifests hold no pod: nothing sends and nothing answers");
+    }
+    if manifests.policies.is_empty() {
+        terminal.note("the manifests hold no policy that is read: every flow is allowed");
+    }
 }
 
 /// Reads suites and manifests.
@@ -91,17 +113,17 @@ pub(crate) fn suites_and_world(
     Ok((suites, manifests))
 }
 
-/// Shows notes on policies that select no pod, and on cluster-wide policies of which a part is
+/// Shows a warning of policies that are not read, and notes on what matches no pod in policies and on cluster-wide policies of which a part is
 /// uncertain. A plan's notes contain them already.
 pub(crate) fn note_policy_caveats(inventory: &Inventory, terminal: &Terminal) {
+    if let Some(warning) = inventory.unread_policies_warning() {
+        terminal.warning(&warning);
+    }
     // An invalid policy is an error of the command that predicts with it next.
     let caveats = Explainer::new(inventory)
         .map(|explainer| explainer.caveats())
         .unwrap_or_default();
-    for note in policy::policies_selecting_no_pod(inventory)
-        .iter()
-        .chain(&caveats)
-    {
+    for note in policy::notes_on_unmatched(inventory).iter().chain(&caveats) {
         terminal.note(note);
     }
 }

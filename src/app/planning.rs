@@ -9,7 +9,7 @@ use crate::event::ExitCode;
 use crate::inventory::Inventory;
 use crate::model::Secrets;
 use crate::plan::{self, BackendProperties, Plan, PlanDiagnostic, PlanError, Selection};
-use crate::source::{Diagnostic, Diagnostics, Place, Sources, Span};
+use crate::source::{Diagnostic, Diagnostics, Sources};
 use crate::suite::Suite;
 
 /// What the requests of suites take from the environment.
@@ -110,32 +110,16 @@ pub(super) fn show_plan_error(
 fn diagnostics_of(mistakes: &[PlanDiagnostic], sources: &Sources) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     for mistake in mistakes {
-        let Some(span) = line_span(sources, &mistake.place) else {
+        let Some(span) = sources.rest_of_line(&mistake.place) else {
             continue;
         };
         let mut diagnostic = Diagnostic::error(span, mistake.message.clone());
 
         let other = mistake.other.as_ref();
-        if let Some(other) = other.and_then(|place| line_span(sources, place)) {
+        if let Some(other) = other.and_then(|place| sources.rest_of_line(place)) {
             diagnostic = diagnostic.with_secondary(other, "the other line");
         }
         diagnostics.push(diagnostic);
     }
     diagnostics
-}
-
-/// The span from a place to the end of its line.
-fn line_span(sources: &Sources, place: &Place) -> Option<Span> {
-    let file = sources.find(&place.file)?;
-    let text = sources.text(file);
-    let lines_before = text.split_inclusive('\n').take(place.line as usize - 1);
-    let line_start: usize = lines_before.map(str::len).sum();
-
-    let line = text[line_start..].lines().next().unwrap_or_default();
-    let column = line
-        .char_indices()
-        .nth(place.column as usize - 1)
-        .map_or(line.len(), |(at, _)| at);
-    let line_end = line_start + line.trim_end().len();
-    Some(Span::new(file, line_start + column, line_end))
 }

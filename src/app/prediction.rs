@@ -23,9 +23,8 @@ pub(crate) fn plan_in_manifests(
     let mut sources = Sources::new();
     let (suites, manifests) = load::suites_and_world(input, world, strict, &mut sources, terminal)?;
     let families = lab::families(&suites, world.families, terminal)?;
-    let planned = lab::place_and_plan(
-        &suites, &manifests, families, selection, &sources, terminal,
-    )?;
+    let planned =
+        lab::place_and_plan(&suites, &manifests, families, selection, &sources, terminal)?;
 
     let inventory = planned.world.inventory();
     load::note_policy_caveats(inventory, terminal);

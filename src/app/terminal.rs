@@ -72,6 +72,16 @@ impl Terminal {
         let _closed = writeln!(io::stderr(), "{word}: {text}");
     }
 
+    /// Shows a warning on standard error: what may make an answer wrong.
+    pub(crate) fn warning(&self, text: &str) {
+        let word = if self.err.colour {
+            "\u{1b}[1;33mwarning\u{1b}[0m"
+        } else {
+            "warning"
+        };
+        let _closed = writeln!(io::stderr(), "{word}: {text}");
+    }
+
     /// Shows why the command ends.
     pub(crate) fn error(&self, text: &str) {
         let word = if self.err.colour {

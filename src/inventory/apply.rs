@@ -9,7 +9,8 @@
 
 use super::declared::pod as declared_pod;
 use super::{
-    DeclaredPod, Inventory, Labels, Manifests, Namespace, Pod, Policy, Service, identity_labels,
+    DeclaredPod, Inventory, Labels, Manifests, Namespace, Node, Pod, Policy, Service,
+    identity_labels,
 };
 use crate::model::{WorkloadKind, WorkloadRef};
 use std::collections::BTreeSet;
@@ -23,12 +24,17 @@ impl Inventory {
         for namespace in manifests.namespaces.values() {
             after.apply_namespace(namespace);
         }
+        for node in manifests.nodes.values() {
+            after.apply_node(node);
+        }
         for policy in &manifests.policies {
             after.apply_policy(policy);
         }
         for service in &manifests.services {
             after.apply_service(service);
         }
+        let unread = manifests.unread_policies.iter().cloned();
+        after.unread_policies.extend(unread);
         after.apply_pods(&manifests.pods, self);
         after
     }
@@ -39,6 +45,15 @@ impl Inventory {
             .entry(namespace.name.clone())
             .or_insert_with(|| namespace.clone());
         existing.labels.extend(namespace.labels.clone());
+    }
+
+    /// Adds a node, or the labels of one that exists: its kubelet keeps its addresses.
+    fn apply_node(&mut self, node: &Node) {
+        let mut nodes = self.nodes.iter_mut();
+        match nodes.find(|existing| existing.name == node.name) {
+            Some(existing) => existing.labels.extend(node.labels.clone()),
+            None => self.nodes.push(node.clone()),
+        }
     }
 
     fn apply_policy(&mut self, policy: &Policy) {

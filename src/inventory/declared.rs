@@ -1,17 +1,30 @@
-//! Manifests as an [`Inventory`]: only what the manifests give a node or an address has one.
+//! Manifests as an [`Inventory`]: only what the manifests give a node or an address has one. A pod in
+//! the network of a node that is declared has the node's addresses.
 
 use super::{DeclaredPod, Inventory, Labels, Manifests, Node, Placement, Pod};
-use std::collections::BTreeSet;
 
 impl From<&Manifests> for Inventory {
     fn from(manifests: &Manifests) -> Self {
-        let node_names: BTreeSet<&str> = manifests.pods.iter().filter_map(node_name).collect();
+        let mut nodes = manifests.nodes.clone();
+        for name in manifests.pods.iter().filter_map(node_name) {
+            nodes
+                .entry(name.to_owned())
+                .or_insert_with(|| undeclared_node(name));
+        }
+        let mut pods: Vec<Pod> = manifests.pods.iter().map(pod).collect();
+        for pod in pods.iter_mut().filter(|pod| pod.host_network) {
+            if let Some(node) = nodes.get(&pod.node).filter(|_| pod.addresses.is_empty()) {
+                pod.addresses.clone_from(&node.addresses);
+            }
+        }
+
         Self {
             namespaces: manifests.namespaces.clone(),
-            nodes: node_names.into_iter().map(undeclared_node).collect(),
-            pods: manifests.pods.iter().map(pod).collect(),
+            nodes: nodes.into_values().collect(),
+            pods,
             services: manifests.services.clone(),
             policies: manifests.policies.clone(),
+            unread_policies: manifests.unread_policies.clone(),
             ..Self::default()
         }
     }

@@ -1,5 +1,5 @@
 //! Kubernetes objects in, [`Inventory`] out; without side effects, except that manifest files are
-//! read.
+//! read, and kustomizations built by the user's own tool.
 //!
 //! [`Manifests`] is what files declare, before anything has a node or an address. An [`Inventory`]
 //! is what exists in a cluster, as watched, or in the lab, as placed; the modules that use it do
@@ -13,6 +13,7 @@ mod environment_info;
 mod identity;
 mod manifest;
 mod policy;
+mod unread;
 
 pub use cidr::{Cidr, ParseCidrError};
 pub use cluster_policy::{
@@ -24,6 +25,7 @@ pub use manifest::{
     ApiObjects, ApiPolicy, load_manifests, read_api_objects, read_cluster_policy, read_manifests,
 };
 pub use policy::{NetworkPolicy, PoliciesByKind, Policy, PolicyTier, RuleOrigins};
+pub use unread::UnreadPolicy;
 
 use crate::model::{Family, ObjectRef, Port, Transport, WorkloadKind, WorkloadRef};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,13 +40,19 @@ pub struct Manifests {
     /// Namespaces, by name: those that are declared and those that any object names. Each has the
     /// label `kubernetes.io/metadata.name`, which the API server sets.
     pub namespaces: BTreeMap<String, Namespace>,
+    /// Nodes that are declared, by name; most manifests have none.
+    pub nodes: BTreeMap<String, Node>,
     /// Pods, including those that templates make, in the order of declaration.
     pub pods: Vec<DeclaredPod>,
     pub services: Vec<Service>,
     /// Policies of every kind, validated.
     pub policies: Vec<Policy>,
-    /// The number of objects of each kind that is not read, by kind.
+    /// Policies of kinds that are not read.
+    pub unread_policies: Vec<UnreadPolicy>,
+    /// The number of objects of each other kind that is not read, by kind.
     pub ignored: BTreeMap<String, usize>,
+    /// Files and folders that were passed over within folders, with the reason.
+    pub passed_over: BTreeMap<String, &'static str>,
 }
 
 /// The objects that exist.
@@ -57,6 +65,8 @@ pub struct Inventory {
     pub services: Vec<Service>,
     /// Policies of every kind.
     pub policies: Vec<Policy>,
+    /// Policies of kinds that are not read, which manifests declare.
+    pub unread_policies: Vec<UnreadPolicy>,
     /// The addresses of the hosts outside the cluster that the suite names, by host name.
     pub hosts: BTreeMap<String, Vec<IpAddr>>,
     /// The names among these whose addresses the lab invented, since nothing gives any.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::inventory::Inventory;
 use crate::model::Family;
-use crate::policy::policies_selecting_no_pod;
+use crate::policy::notes_on_unmatched;
 use crate::suite::Expected;
 use crate::wire;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -295,8 +295,10 @@ impl Builder {
             source_kinds: BTreeMap::new(),
             predicted: self.predicted,
             coverage: None,
-            notes: policies_selecting_no_pod(inventory)
+            notes: inventory
+                .unread_policies_warning()
                 .into_iter()
+                .chain(notes_on_unmatched(inventory))
                 .chain(self.notes)
                 .chain(meshed)
                 .collect(),

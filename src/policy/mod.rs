@@ -5,7 +5,8 @@
 //!                                               └─ side ──▶ Explanation: one flow, policy by policy, rule by rule
 //! ```
 //! `matched` lists the indexes of the policies and rules that match a flow. `kinds` tells pods apart
-//! as selectors do. `change` suggests changes that give the opposite answer, and `what_if` tries them.
+//! as selectors do; `unmatched` names what selects none. `change` suggests changes that give the
+//! opposite answer, and `what_if` tries them.
 //! `map` makes the links of a map from the rows of a `grid`, `difference` compares two maps, and
 //! `addition` names what an added policy does not stop. `addresses` says for all of them whether a
 //! block contains a pod or a node.
@@ -58,6 +59,7 @@ mod rules;
 mod selector;
 mod side;
 mod survey;
+mod unmatched;
 mod what_if;
 
 #[cfg(test)]
@@ -73,12 +75,10 @@ pub use map::{Link, LinkEnd, Links, MapEnds, WorkloadPods};
 pub use matched::MatchedPolicy;
 pub use outside::OutsideRule;
 pub use ports::PortSet;
-pub use questions::{
-    admits_by_labels_only, is_isolated_for_ingress, policies_selecting_no_pod,
-    selects_unlabelled_pods,
-};
+pub use questions::{admits_by_labels_only, is_isolated_for_ingress, selects_unlabelled_pods};
 pub use rules::{Direction, PolicyName};
 pub use survey::{BothSides, IdleRule, NamedBlock};
+pub use unmatched::notes_on_unmatched;
 pub use what_if::SideEffects;
 
 use crate::inventory::ParseCidrError;

@@ -115,7 +115,7 @@ impl MissingRequirement {
 
 /// Whether two values are probably two spellings of one: `postgres` and `postgresql`, but not `a`
 /// and `b`.
-fn is_similar(one: &str, other: &str) -> bool {
+pub(super) fn is_similar(one: &str, other: &str) -> bool {
     const MIN_SIMILARITY: f64 = 0.75;
     strsim::normalized_damerau_levenshtein(&one.to_ascii_lowercase(), &other.to_ascii_lowercase())
         >= MIN_SIMILARITY

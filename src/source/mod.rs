@@ -4,14 +4,12 @@
 //! [`parse`] turns a file into [`Document`]s: trees of [`Node`] that keep every scalar as it was
 //! written. [`Diagnostics`] collects all errors of a file.
 //!
-//! # Limitations
-//! - Scalars are typed by the YAML 1.2 core schema, and only in [`Node::to_json`]: `0644` is 644
-//!   and `yes` is a text there, while Kubernetes' own reader still knows the octal numbers and
-//!   booleans of YAML 1.1.
-//! - A line ends at a line feed; a carriage return alone does not start a new line in positions.
+//! A suite's scalars are typed by YAML 1.2; those of manifests by YAML 1.1, as Kubernetes' own reader
+//! types them ([`Node::to_json`]). A line ends at a line feed, a carriage return, or both together.
 
 mod diagnostic;
 mod document;
+mod flow;
 mod node;
 mod read;
 mod render;

@@ -36,6 +36,8 @@ pub struct Entry {
 pub struct Key {
     /// The text as written, or as decoded from quotes.
     pub text: String,
+    /// The key that the API server reads: `true` for a plain `yes`.
+    pub(super) json: String,
     pub span: Span,
 }
 
@@ -131,14 +133,14 @@ impl Node {
         }))
     }
 
-    /// The tree as JSON, its scalars typed by the core schema of YAML 1.2.
+    /// The tree as the JSON that the API server reads ([`Scalar::to_json`]).
     pub fn to_json(&self) -> Json {
         // Recursion is bounded: the parser refuses trees deeper than its limit.
         match &self.value {
             Value::Scalar(scalar) => scalar.to_json(),
             Value::Sequence(items) => Json::Array(items.iter().map(Self::to_json).collect()),
             Value::Mapping(entries) => {
-                let pair = |entry: &Entry| (entry.key.text.clone(), entry.value.to_json());
+                let pair = |entry: &Entry| (entry.key.json.clone(), entry.value.to_json());
                 Json::Object(entries.iter().map(pair).collect::<Map<_, _>>())
             }
         }

@@ -231,6 +231,27 @@ impl Sources {
         }
     }
 
+    /// The span from a place to the end of its line; `None` for a file or line that is not there.
+    pub fn rest_of_line(&self, place: &Place) -> Option<Span> {
+        let file = self.find(&place.file)?;
+        let line = (place.line as usize).checked_sub(1)?;
+        if line >= self.line_count(file) {
+            return None;
+        }
+
+        let range = self.line_range(file, line);
+        let text = self.text(file)[range.clone()].trim_end();
+        let column = text
+            .char_indices()
+            .nth((place.column as usize).saturating_sub(1))
+            .map_or(text.len(), |(at, _)| at);
+        Some(Span::new(
+            file,
+            range.start + column,
+            range.start + text.len(),
+        ))
+    }
+
     /// The index of the line, from 0, that contains a byte.
     pub(super) fn line_index(&self, file: FileId, offset: usize) -> usize {
         self.file(file)
@@ -247,7 +268,7 @@ impl Sources {
             .lines
             .get(line + 1)
             .map_or(source.text.len(), |next| *next as usize);
-        let content = source.text[start..end].trim_end_matches(['\n', '\r']);
+        let content = source.text[start..end].trim_end_matches(LINE_BREAKS);
         start..start + content.len()
     }
 
@@ -272,10 +293,14 @@ impl Sources {
 
     fn register(&mut self, name: &str, text: String, sha256: String) -> FileId {
         let id = FileId(self.files.len() as u32);
-        let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        let lines = std::iter::once(0)
-            .chain(breaks.map(|(at, _)| at as u32 + 1))
-            .collect();
+        let mut line_starts = vec![0];
+        let mut offset = 0;
+        for line in lines(&text) {
+            offset += line.len();
+            if line.ends_with(LINE_BREAKS) {
+                line_starts.push(offset as u32);
+            }
+        }
         let mut count = 0;
         let mut characters = Vec::with_capacity(text.len() / BLOCK + 2);
         for block in text.as_bytes().chunks(BLOCK) {
@@ -289,7 +314,7 @@ impl Sources {
             name: name.to_owned(),
             text,
             sha256,
-            lines,
+            lines: line_starts,
             characters,
         });
         id
@@ -302,6 +327,26 @@ impl SourceFile {
         let before = self.characters[offset / BLOCK];
         before as usize + count_characters(&self.text.as_bytes()[offset / BLOCK * BLOCK..offset])
     }
+}
+
+/// The characters that end a line.
+pub(super) const LINE_BREAKS: [char; 2] = ['\n', '\r'];
+
+/// The lines of a text, each with what ends it: a line feed, a carriage return, or the two together
+/// (YAML 1.2.2, rule 28, b-break).
+pub(super) fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let bytes = rest.as_bytes();
+        let length = match bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+            Some(at) if rest[at..].starts_with("\r\n") => at + 2,
+            Some(at) => at + 1,
+            None => rest.len(),
+        };
+        let (line, after) = rest.split_at(length);
+        rest = after;
+        (!line.is_empty()).then_some(line)
+    })
 }
 
 fn saturating_offset(offset: usize) -> u32 {

@@ -1,4 +1,5 @@
-//! Scalars: the text as written, and its value by the core schema of YAML 1.2.
+//! Scalars: the text as written, its value by the core schema of YAML 1.2, and its value in a
+//! manifest, by Kubernetes' own reader.
 
 use serde_json::{Number, Value as Json};
 
@@ -36,8 +37,9 @@ impl Scalar {
         }
     }
 
-    /// The value by the core schema of YAML 1.2, section 10.3.2. Infinities and NaN, which JSON
-    /// lacks, stay text.
+    /// The value that kubectl and the API server read: by YAML 1.1, in which `no` is a boolean,
+    /// `010` is eight and `1_000` a thousand (`resolve` in sigs.k8s.io/yaml, goyaml.v2).
+    /// Infinities and NaN, which JSON lacks, stay text.
     pub fn to_json(&self) -> Json {
         if self.style != Style::Plain {
             return Json::String(self.text.clone());
@@ -45,42 +47,85 @@ impl Scalar {
         if self.is_null() {
             return Json::Null;
         }
-        if let Some(value) = self.as_bool() {
+        if let Some(value) = kubernetes_bool(&self.text) {
             return Json::Bool(value);
         }
         number(&self.text).map_or_else(|| Json::String(self.text.clone()), Json::Number)
     }
+
+    /// The value as the key of a mapping, which is always a text in JSON: that of a number or a
+    /// boolean is its own spelling (`convertToJSONableObject` in sigs.k8s.io/yaml).
+    pub(super) fn to_json_key(&self) -> String {
+        match self.to_json() {
+            Json::Bool(value) => value.to_string(),
+            Json::Number(value) if value.is_i64() || value.is_u64() => value.to_string(),
+            _ => self.text.clone(),
+        }
+    }
 }
 
-/// Parses a number of the core schema: decimal, `0o17`, `0x1f`, or a float.
+/// The boolean that a plain scalar is by YAML 1.1.
+fn kubernetes_bool(text: &str) -> Option<bool> {
+    match text {
+        "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" | "true" | "True" | "TRUE" => {
+            Some(true)
+        }
+        "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" | "false" | "False" | "FALSE" => {
+            Some(false)
+        }
+        _ => None,
+    }
+}
+
+/// Parses a number: an integer with Go's prefixes (`0x`, `0o`, `0b`, and `0` for octal), or a float;
+/// underscores between its digits do not count.
 fn number(text: &str) -> Option<Number> {
-    if let Some(digits) = text.strip_prefix("0o") {
-        return unsigned_in_radix(digits, 8);
-    }
-    if let Some(digits) = text.strip_prefix("0x") {
-        return unsigned_in_radix(digits, 16);
-    }
-    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if !unsigned.is_empty() && unsigned.bytes().all(|b| b.is_ascii_digit()) {
-        let plain = text.strip_prefix('+').unwrap_or(text);
-        let integer = plain
-            .parse::<u64>()
-            .map(Number::from)
-            .or_else(|_| plain.parse::<i64>().map(Number::from));
-        return integer.ok().or_else(|| float(text));
-    }
-    if is_float(unsigned) {
-        float(text)
-    } else {
-        None
-    }
-}
-
-fn unsigned_in_radix(digits: &str, radix: u32) -> Option<Number> {
-    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
+    // A number begins with a sign, a digit or a point; the point alone is of no prefix.
+    if !text.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first)) {
         return None;
     }
-    u64::from_str_radix(digits, radix).ok().map(Number::from)
+    if text.starts_with('.') {
+        return is_float(text).then(|| float(text)).flatten();
+    }
+
+    let plain = text.replace('_', "");
+    let (is_negative, unsigned) = match plain.strip_prefix(['-', '+']) {
+        Some(unsigned) => (plain.starts_with('-'), unsigned),
+        None => (false, plain.as_str()),
+    };
+    if let Some(magnitude) = integer(unsigned) {
+        return if is_negative {
+            0_i64.checked_sub_unsigned(magnitude).map(Number::from)
+        } else {
+            Some(Number::from(magnitude))
+        };
+    }
+    is_float(unsigned).then(|| float(&plain)).flatten()
+}
+
+/// Parses an integer without a sign as Go does with base 0 (`strconv.ParseUint`).
+fn integer(unsigned: &str) -> Option<u64> {
+    let prefixes = [
+        ("0x", 16),
+        ("0X", 16),
+        ("0o", 8),
+        ("0O", 8),
+        ("0b", 2),
+        ("0B", 2),
+    ];
+    let after_prefix = prefixes
+        .into_iter()
+        .find_map(|(prefix, radix)| Some((unsigned.strip_prefix(prefix)?, radix)));
+    let (digits, radix) = match (after_prefix, unsigned.strip_prefix('0')) {
+        (Some(number), _) => number,
+        (None, Some(octal)) if !octal.is_empty() => (octal, 8),
+        (None, _) => (unsigned, 10),
+    };
+    // Rust accepts a sign here.
+    let has_digits_only = !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
+    has_digits_only
+        .then(|| u64::from_str_radix(digits, radix).ok())
+        .flatten()
 }
 
 fn float(text: &str) -> Option<Number> {
@@ -115,7 +160,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn plain_scalars_are_typed_by_the_core_schema() {
+    fn plain_scalars_are_typed_as_the_api_server_types_them() {
         let cases = [
             ("", json!(null)),
             ("~", json!(null)),
@@ -123,8 +168,22 @@ mod tests {
             ("nUll", json!("nUll")),
             ("true", json!(true)),
             ("FALSE", json!(false)),
-            ("no", json!("no")),
-            ("yes", json!("yes")),
+            ("no", json!(false)),
+            ("Off", json!(false)),
+            ("n", json!(false)),
+            ("yes", json!(true)),
+            ("ON", json!(true)),
+            ("nO", json!("nO")),
+            ("010", json!(8)),
+            ("-010", json!(-8)),
+            ("0", json!(0)),
+            ("00", json!(0)),
+            // No octal digit: a float, which is a number all the same.
+            ("08", json!(8.0)),
+            ("0b101", json!(5)),
+            ("0x", json!("0x")),
+            ("2001-01-01", json!("2001-01-01")),
+            ("_1", json!("_1")),
             ("8080", json!(8080)),
             ("-1", json!(-1)),
             ("+7", json!(7)),
@@ -148,7 +207,7 @@ mod tests {
                 "18446744073709551616",
                 json!(18_446_744_073_709_551_616.0_f64),
             ),
-            ("1_000", json!("1_000")),
+            ("1_000", json!(1000)),
             ("12:30", json!("12:30")),
         ];
         for (text, expected) in cases {

@@ -157,11 +157,11 @@ fn the_tree_becomes_json_with_types() {
 #[test]
 fn aliases_and_merges_are_expanded() {
     let (sources, root) = only(
-        "base: &b {x: 1, y: 2}\none: {<<: *b, x: 3}\ntwo: *b\nthree: {<<: [{z: 9}, *b], y: 0}\n",
+        "base: &b {x: 1, w: 2}\none: {<<: *b, x: 3}\ntwo: *b\nthree: {<<: [{z: 9}, *b], w: 0}\n",
     );
     assert_eq!(
         root.to_json(),
-        json!({"base": {"x": 1, "y": 2}, "one": {"x": 3, "y": 2}, "two": {"x": 1, "y": 2}, "three": {"y": 0, "z": 9, "x": 1}})
+        json!({"base": {"x": 1, "w": 2}, "one": {"x": 3, "w": 2}, "two": {"x": 1, "w": 2}, "three": {"w": 0, "z": 9, "x": 1}})
     );
     let two = root.get("two").expect("there");
     assert_eq!(sources.place(two.span).to_string(), "a.yaml:1:10");
@@ -335,6 +335,26 @@ fn common_mistakes_get_specific_help() {
         assert!(found.contains(expected), "{text:?}\n{found}");
         assert_eq!(found.lines().count(), 1, "{text:?}\n{found}");
     }
+}
+
+#[test]
+fn a_carriage_return_alone_ends_a_line() {
+    let (sources, documents, diagnostics) = read("a: 1\rb: 2\r---\rc: [\r---\rd:\r  e: 3");
+    assert_eq!(documents.len(), 2);
+    assert_eq!(
+        documents[0].root.to_json(),
+        json!({"a": 1, "b": 2}),
+        "the first document is there"
+    );
+    let last = documents[1].root.get("d").and_then(|d| d.get("e"));
+    let place = sources.place(last.expect("there").span);
+    assert_eq!(place.to_string(), "a.yaml:7:6");
+    assert_eq!(
+        sources.rest_of_line(&place).map(|span| sources.slice(span)),
+        Some("3")
+    );
+    let text = diagnostics.render_compact(&sources);
+    assert!(text.starts_with("a.yaml:4:"), "{text}");
 }
 
 #[test]

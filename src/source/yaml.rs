@@ -1,9 +1,11 @@
 //! Builds the YAML tree from the parser's events, within limits of depth and size.
 
+use super::flow;
 use super::{
     Diagnostic, Diagnostics, Entry, FileId, Key, Node, Scalar, Span, Style, Value, yaml_error,
 };
-use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, Tag};
+use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, StructureStyle, Tag};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -19,6 +21,10 @@ const MAX_COPIED_NODES: usize = 20_000;
 /// megabytes.
 const MAX_NODES: usize = 2_000_000;
 
+/// The most flow collections of a document whose lines may begin with a tab. Each makes the document
+/// be parsed once more.
+const MAX_TABBED_FLOWS: usize = 50;
+
 /// Parses the document in `range` of a file's text; `None` if it is empty or has an error.
 pub(super) fn parse_document(
     text: &str,
@@ -26,7 +32,38 @@ pub(super) fn parse_document(
     file: FileId,
     diagnostics: &mut Diagnostics,
 ) -> Option<Node> {
-    let document = &text[range.clone()];
+    let mut document = Cow::Borrowed(&text[range.clone()]);
+    let mut tabbed_flows = 0;
+    loop {
+        let may_retry = tabbed_flows < MAX_TABBED_FLOWS;
+        match parse_once(&document, may_retry, text, &range, file, diagnostics) {
+            Parsed::Tree(root) => return root,
+            Parsed::TabbedFlow(start) => {
+                tabbed_flows += 1;
+                document = Cow::Owned(flow::with_spaces(&document, start - range.start));
+            }
+        }
+    }
+}
+
+/// The end of one parse of a document.
+enum Parsed {
+    /// The tree; `None` if the document is empty or has an error, which is among the diagnostics.
+    Tree(Option<Node>),
+    /// A line begins with a tab inside the flow collection that starts at this byte of the file.
+    TabbedFlow(usize),
+}
+
+/// Parses a document, some tabs of which are spaces here. `may_retry` allows
+/// [`Parsed::TabbedFlow`]; otherwise such a tab is an error.
+fn parse_once(
+    document: &str,
+    may_retry: bool,
+    text: &str,
+    range: &Range<usize>,
+    file: FileId,
+    diagnostics: &mut Diagnostics,
+) -> Parsed {
     let options = granit_parser::options! {
         emit_comments: false,
         emit_anchor_events: true,
@@ -49,15 +86,27 @@ pub(super) fn parse_document(
     for event in Parser::new_from_str_with_options(document, options) {
         let handled = match event {
             Ok((event, span)) => builder.handle_event(event, &span),
-            Err(error) => Err(yaml_error::diagnose(&error, text, &range, file)),
+            Err(error) => {
+                // libyaml, and with it the API server, takes such a tab for a space.
+                let is_tab = yaml_error::is_tab(error.kind());
+                if let Some(start) = builder.outermost_flow().filter(|_| is_tab && may_retry) {
+                    return Parsed::TabbedFlow(start);
+                }
+                Err(yaml_error::diagnose(&error, text, range, file))
+            }
         };
         if let Err(diagnostic) = handled {
             builder.diagnostics.push(diagnostic);
-            return None;
+            return Parsed::Tree(None);
         }
     }
 
-    let built = builder.root.filter(|_| !builder.has_errors)?;
+    let root = builder.root.filter(|_| !builder.has_errors);
+    Parsed::Tree(root.and_then(without_empty))
+}
+
+/// The root of a document, unless it is empty.
+fn without_empty(built: BuiltNode) -> Option<Node> {
     let is_empty = built
         .node
         .as_scalar()
@@ -95,6 +144,7 @@ enum Content {
 /// An incomplete collection.
 struct Frame {
     start: usize,
+    is_flow: bool,
     anchor: usize,
     depth: usize,
     count: usize,
@@ -159,11 +209,11 @@ impl Builder<'_> {
                     anchor,
                 )
             }
-            Event::SequenceStart(_, anchor, tag) => {
+            Event::SequenceStart(style, anchor, tag) => {
                 self.check_tag(tag.as_deref(), at, span);
-                self.open(span, anchor, Content::Sequence(Vec::new()))
+                self.open(span, style, anchor, Content::Sequence(Vec::new()))
             }
-            Event::MappingStart(_, anchor, tag) => {
+            Event::MappingStart(style, anchor, tag) => {
                 self.check_tag(tag.as_deref(), at, span);
                 let content = Content::Mapping {
                     entries: Vec::new(),
@@ -171,7 +221,7 @@ impl Builder<'_> {
                     key: None,
                     merges: Vec::new(),
                 };
-                self.open(span, anchor, content)
+                self.open(span, style, anchor, content)
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(span),
             Event::Anchor(id, name) => {
@@ -215,13 +265,26 @@ impl Builder<'_> {
         }
     }
 
+    /// The byte of the file at which the outermost flow collection starts that is incomplete.
+    fn outermost_flow(&self) -> Option<usize> {
+        let flow = self.frames.iter().find(|frame| frame.is_flow)?;
+        Some(flow.start)
+    }
+
     /// Begins a collection.
-    fn open(&mut self, span: Span, anchor: usize, content: Content) -> Result<(), Diagnostic> {
+    fn open(
+        &mut self,
+        span: Span,
+        style: StructureStyle,
+        anchor: usize,
+        content: Content,
+    ) -> Result<(), Diagnostic> {
         if self.frames.len() >= MAX_DEPTH {
             return Err(yaml_error::too_deep(span, MAX_DEPTH));
         }
         self.frames.push(Frame {
             start: span.start(),
+            is_flow: style == StructureStyle::Flow,
             anchor,
             depth: 0,
             count: 0,
@@ -394,6 +457,9 @@ impl Builder<'_> {
         }
 
         let Some(frame) = self.frames.last_mut() else {
+            if self.root.is_some() {
+                return Err(yaml_error::second_document(site));
+            }
             self.root = Some(built);
             return Ok(());
         };
@@ -415,6 +481,7 @@ impl Builder<'_> {
                         return Err(yaml_error::key_is_not_text(site));
                     };
                     let text = scalar.text.clone();
+                    let json = scalar.to_json_key();
                     if let Some(first) = keys.get(&text) {
                         self.diagnostics
                             .push(yaml_error::duplicate_key(&text, site, *first));
@@ -422,7 +489,11 @@ impl Builder<'_> {
                     } else {
                         keys.insert(text.clone(), site);
                     }
-                    *key = Some(Key { text, span: site });
+                    *key = Some(Key {
+                        text,
+                        json,
+                        span: site,
+                    });
                 }
             },
         }

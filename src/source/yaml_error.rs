@@ -1,11 +1,18 @@
 //! Diagnostics for syntax errors in YAML, with the likely cause and the fix.
 
+use super::read::{LINE_BREAKS, lines};
 use super::{Diagnostic, FileId, Span};
 use serde_saphyr::granit_parser::{ErrorKind, ScanError};
 use std::ops::Range;
 
 const QUOTE_STAR: &str =
     "YAML takes a bare * for an alias; put the whole line in quotes: - \"* -> metadata denied\"";
+
+/// The help for a file that is a template.
+pub(super) const TEMPLATE: &str = "a template ({{ ... }}) must be rendered first, for example with helm template; a text with braces needs quotes";
+
+/// The openings of a template's expressions and statements: Go and Jinja.
+const TEMPLATE_OPENINGS: [&str; 2] = ["{{", "{%"];
 
 /// Converts the parser's error into a diagnostic.
 pub(super) fn diagnose(
@@ -20,6 +27,12 @@ pub(super) fn diagnose(
         at -= 1;
     }
     let (message, help) = explain(error.kind(), text, document, at);
+    let is_template = is_in_template(text, document, at);
+    let help = if is_template {
+        Some(TEMPLATE.to_owned())
+    } else {
+        help
+    };
 
     // An error at the end of the document marks its last visible character instead of an empty
     // line.
@@ -32,7 +45,8 @@ pub(super) fn diagnose(
                 .map_or(0, |(last, _)| last);
     }
 
-    let tab = tab_near(text, document, at).filter(|_| help.is_none() || is_tab(error.kind()));
+    let tab = tab_near(text, document, at)
+        .filter(|_| !is_template && (help.is_none() || is_tab(error.kind())));
     if let Some(tab) = tab {
         return Diagnostic::error(Span::new(file, tab, tab + 1), "a tab cannot indent YAML")
             .with_help(
@@ -64,6 +78,12 @@ pub(super) fn unknown_alias(name: &str, span: Span) -> Diagnostic {
     Diagnostic::error(span, format!("no anchor is called {name:?}")).with_help(QUOTE_STAR)
 }
 
+/// The error for a document that begins where no line does, which would hide the one before it.
+pub(super) fn second_document(span: Span) -> Diagnostic {
+    Diagnostic::error(span, "a second document begins within this one")
+        .with_help("write --- on a line of its own between two documents")
+}
+
 /// The error for a document deeper than the limit.
 pub(super) fn too_deep(span: Span, limit: usize) -> Diagnostic {
     Diagnostic::error(
@@ -74,12 +94,15 @@ pub(super) fn too_deep(span: Span, limit: usize) -> Diagnostic {
 
 /// The error for a list or mapping as a key, which is nearly always caused by a template's braces.
 pub(super) fn key_is_not_text(span: Span) -> Diagnostic {
-    Diagnostic::error(span, "a key must be a text, and this is a list or a mapping").with_help(
-        "a template ({{ ... }}) must be rendered first, for example with helm template; a text with braces needs quotes",
+    Diagnostic::error(
+        span,
+        "a key must be a text, and this is a list or a mapping",
     )
+    .with_help(TEMPLATE)
 }
 
-fn is_tab(kind: &ErrorKind) -> bool {
+/// Whether an error is about a tab.
+pub(super) fn is_tab(kind: &ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::TabNotAllowed
@@ -97,9 +120,9 @@ fn is_tab(kind: &ErrorKind) -> bool {
 fn tab_near(text: &str, document: &Range<usize>, at: usize) -> Option<usize> {
     let start = line_start(text, document, at);
     let previous = line_start(text, document, start.saturating_sub(1).max(document.start));
-    let next = text[at..document.end]
-        .find('\n')
-        .map(|newline| at + newline + 1);
+    let next = lines(&text[at..document.end])
+        .next()
+        .map(|line| at + line.len());
     [Some(start), Some(previous), next]
         .into_iter()
         .flatten()
@@ -113,8 +136,35 @@ fn tab_near(text: &str, document: &Range<usize>, at: usize) -> Option<usize> {
 /// The start of the line that contains a byte, within the document.
 fn line_start(text: &str, document: &Range<usize>, offset: usize) -> usize {
     text[document.start..offset]
-        .rfind('\n')
-        .map_or(document.start, |newline| document.start + newline + 1)
+        .rfind(LINE_BREAKS)
+        .map_or(document.start, |end| document.start + end + 1)
+}
+
+/// Whether a template's statement is open at a byte, or stands outside quotes on its line or on the
+/// last line before it that is not empty: the parser reports some of them late.
+fn is_in_template(text: &str, document: &Range<usize>, at: usize) -> bool {
+    let before = &text[document.start..at];
+    let is_open = [("{{", "}}"), ("{%", "%}")]
+        .into_iter()
+        .filter_map(|(opening, closing)| Some((before.rfind(opening)?, closing)))
+        .any(|(start, closing)| !before[start..].contains(closing));
+
+    let line = lines(&text[line_start(text, document, at)..document.end]).next();
+    let lines_before = lines(&text[document.start..line_start(text, document, at)]);
+    let last_before = lines_before.filter(|line| !line.trim().is_empty()).last();
+    is_open || [line, last_before].into_iter().flatten().any(has_template)
+}
+
+/// Whether a line has a template's statement outside quotes and comments.
+fn has_template(line: &str) -> bool {
+    let openings = TEMPLATE_OPENINGS
+        .into_iter()
+        .filter_map(|opening| line.find(opening));
+    openings.min().is_some_and(|start| {
+        let before = &line[..start];
+        let is_closed = |quote: char| before.matches(quote).count().is_multiple_of(2);
+        is_closed('"') && is_closed('\'') && !before.contains('#')
+    })
 }
 
 fn message_and_help(message: &str, help: &str) -> (String, Option<String>) {

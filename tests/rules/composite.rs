@@ -13,24 +13,24 @@ use watertight::verdict::{FlowVerdict, Reason, judge};
 /// a and b1 on node-1, b2 on node-2; Service s leads to b1 and b2. The target's port has a name of
 /// its own on each pod.
 const MANIFESTS: &str = "
-{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: n, labels: {app: a}}, spec: {nodeName: node-1, containers: [{name: c, image: c}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: 'n', labels: {app: a}}, spec: {nodeName: node-1, containers: [{name: c, image: c}]}}
 ---
-{apiVersion: v1, kind: Pod, metadata: {name: b1, namespace: n, labels: {app: b}}, spec: {nodeName: node-1, containers: [{name: c, image: c, ports: [{name: web, containerPort: 8080}]}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: b1, namespace: 'n', labels: {app: b}}, spec: {nodeName: node-1, containers: [{name: c, image: c, ports: [{name: web, containerPort: 8080}]}]}}
 ---
-{apiVersion: v1, kind: Pod, metadata: {name: b2, namespace: n, labels: {app: b}}, spec: {nodeName: node-2, containers: [{name: c, image: c, ports: [{name: web, containerPort: 8081}]}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: b2, namespace: 'n', labels: {app: b}}, spec: {nodeName: node-2, containers: [{name: c, image: c, ports: [{name: web, containerPort: 8081}]}]}}
 ---
-{apiVersion: v1, kind: Service, metadata: {name: s, namespace: n}, spec: {clusterIP: 10.96.0.7, selector: {app: b}, ports: [{port: 80, targetPort: web}]}}
+{apiVersion: v1, kind: Service, metadata: {name: s, namespace: 'n'}, spec: {clusterIP: 10.96.0.7, selector: {app: b}, ports: [{port: 80, targetPort: web}]}}
 ---
 {apiVersion: v1, kind: Pod, metadata: {name: dns, namespace: kube-system, labels: {k8s-app: kube-dns}}, spec: {nodeName: node-2, containers: [{name: c, image: c, ports: [{containerPort: 53}]}]}}
 ---
 {apiVersion: v1, kind: Service, metadata: {name: kube-dns, namespace: kube-system}, spec: {clusterIP: 10.96.0.10, selector: {k8s-app: kube-dns}, ports: [{port: 53}]}}
 ---
-{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: all, namespace: n}, spec: {podSelector: {matchLabels: {app: b}}, policyTypes: [Ingress]}}
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: all, namespace: 'n'}, spec: {podSelector: {matchLabels: {app: b}}, policyTypes: [Ingress]}}
 ";
 
 /// The plan of the denied Service as a cluster has it: reference pods are ordinary pods.
 fn plan(manifests: &str) -> Plan {
-    let text = "{apiVersion: watertight.dev/v1, kind: Suite, metadata: {name: t}, spec: {endpoints: {s: {namespace: n, service: s}}, expect: [\"n/Pod/a -> s:80 denied\"]}}";
+    let text = "{apiVersion: watertight.dev/v1, kind: Suite, metadata: {name: t}, spec: {endpoints: {s: {namespace: 'n', service: s}}, expect: [\"n/Pod/a -> s:80 denied\"]}}";
     let suites = worlds::suites(text);
     let world = worlds::world(manifests, &[]);
     let control_endpoints = ControlEndpoints {

@@ -9,7 +9,7 @@ use watertight::plan::{
 };
 use watertight::suite::Suite;
 
-const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: n, labels: {app: a}}, \
+const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: 'n', labels: {app: a}}, \
      spec: {containers: [{name: c, image: c}]}}\n";
 
 /// An endpoint of the suite whose addresses are not given.
@@ -17,7 +17,7 @@ const NO_ADDRESS: &str = "host: pay.example";
 
 fn network_policy(egress: &str) -> String {
     format!(
-        "---\n{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: p, namespace: n}}, \
+        "---\n{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: p, namespace: 'n'}}, \
          spec: {{podSelector: {{}}, policyTypes: [Egress], egress: [{egress}]}}}}\n"
     )
 }
@@ -32,7 +32,7 @@ fn cluster_policy(tier: &str, egress: &str) -> String {
 fn suites(pay: &str, line: &str) -> Vec<Suite> {
     worlds::suites(format!(
         "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{name: t}}\nspec:\n  endpoints:\n    \
-         a: {{ namespace: n, workload: Pod/a }}\n    pay: {{ {pay} }}\n  expect: [\"{line}\"]\n"
+         a: {{ namespace: 'n', workload: Pod/a }}\n    pay: {{ {pay} }}\n  expect: [\"{line}\"]\n"
     ))
 }
 

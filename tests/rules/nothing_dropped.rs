@@ -7,13 +7,13 @@ use watertight::suite::Suite;
 /// Two replicas of a web server, and a worker that listens nowhere; nothing is isolated but the
 /// worker.
 const WORLD: &str = "
-{apiVersion: v1, kind: Pod, metadata: {name: web-0, namespace: n, labels: {app: web}}, spec: {nodeName: node-1, containers: [{name: c, image: c, ports: [{containerPort: 80, name: http}]}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: web-0, namespace: 'n', labels: {app: web}}, spec: {nodeName: node-1, containers: [{name: c, image: c, ports: [{containerPort: 80, name: http}]}]}}
 ---
-{apiVersion: v1, kind: Pod, metadata: {name: web-1, namespace: n, labels: {app: web}}, spec: {nodeName: node-1, containers: [{name: c, image: c, ports: [{containerPort: 80, name: http}]}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: web-1, namespace: 'n', labels: {app: web}}, spec: {nodeName: node-1, containers: [{name: c, image: c, ports: [{containerPort: 80, name: http}]}]}}
 ---
-{apiVersion: v1, kind: Pod, metadata: {name: worker, namespace: n, labels: {app: worker}}, spec: {nodeName: node-2, containers: [{name: c, image: c}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: worker, namespace: 'n', labels: {app: worker}}, spec: {nodeName: node-2, containers: [{name: c, image: c}]}}
 ---
-{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: worker, namespace: n}, spec: {podSelector: {matchLabels: {app: worker}}, policyTypes: [Ingress, Egress]}}
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: worker, namespace: 'n'}, spec: {podSelector: {matchLabels: {app: worker}}, policyTypes: [Ingress, Egress]}}
 ";
 
 /// A suite with this `spec`.
@@ -70,7 +70,7 @@ fn suite_without_a_check_is_refused_whatever_other_suites_say() {
     let whole = suite("whole", "{expect: [n/Pod/worker -> n/Pod/web-0:80 denied]}");
     let vacuous = suite(
         "vacuous",
-        "{endpoints: {web: {namespace: n, workload: Pod/web-0}}, everythingElse: denied}",
+        "{endpoints: {web: {namespace: 'n', workload: Pod/web-0}}, everythingElse: denied}",
     );
     let both = [whole.clone(), vacuous];
     match plan_with(&both, &Selection::default()) {
@@ -93,12 +93,12 @@ fn suite_without_a_check_is_refused_whatever_other_suites_say() {
 #[test]
 fn line_that_pairs_nothing_is_noted() {
     let plan = plan_of(
-        "{endpoints: {web: {namespace: n, pods: {app: web}}}, expect: ['* -> web denied', n/Pod/worker -> web denied, 'web, web -> n/Pod/worker:1 denied']}",
+        "{endpoints: {web: {namespace: 'n', pods: {app: web}}}, expect: ['* -> web denied', n/Pod/worker -> web denied, 'web, web -> n/Pod/worker:1 denied']}",
     );
     assert_eq!(plan.checks().len(), 2, "{:?}", names(&plan));
 
     let alone = plan_of(
-        "{endpoints: {web: {namespace: n, pods: {app: web}}}, groups: {webs: [web]}, expect: [webs -> webs denied, runner -> web denied]}",
+        "{endpoints: {web: {namespace: 'n', pods: {app: web}}}, groups: {webs: [web]}, expect: [webs -> webs denied, runner -> web denied]}",
     );
     assert_eq!(names(&alone), ["runner -> web:80 denied"]);
     assert!(
@@ -114,7 +114,7 @@ fn line_that_pairs_nothing_is_noted() {
 #[test]
 fn wildcard_names_the_targets_without_a_known_port() {
     let plan = plan_of(
-        "{endpoints: {web: {namespace: n, pods: {app: web}}, worker: {namespace: n, workload: Pod/worker}}, expect: ['web, worker -> * denied']}",
+        "{endpoints: {web: {namespace: 'n', pods: {app: web}}, worker: {namespace: 'n', workload: Pod/worker}}, expect: ['web, worker -> * denied']}",
     );
     assert_eq!(names(&plan), ["worker -> web:80 denied"]);
     assert!(
@@ -129,7 +129,7 @@ fn wildcard_names_the_targets_without_a_known_port() {
 #[test]
 fn endpoint_with_two_pods_is_a_pair_with_itself_and_each_pod_a_target() {
     let plan =
-        plan_of("{endpoints: {web: {namespace: n, pods: {app: web}}}, everythingElse: denied}");
+        plan_of("{endpoints: {web: {namespace: 'n', pods: {app: web}}}, everythingElse: denied}");
     let within = check(&plan, "web -> web:80 denied");
     // Both are on one node, so that one source is chosen, which is one of the targets.
     assert_eq!(targets(&plan, within), ["web-0", "web-1"]);
@@ -155,7 +155,7 @@ fn pod_without_a_family_in_common_makes_its_check_incomplete() {
             _ => {}
         }
     }
-    let spec = "{endpoints: {web: {namespace: n, pods: {app: web}}}, expect: [n/Pod/worker -> web denied, runner -> web denied]}";
+    let spec = "{endpoints: {web: {namespace: 'n', pods: {app: web}}}, expect: [n/Pod/worker -> web denied, runner -> web denied]}";
     let plan = resolve(
         &[suite("t", spec)],
         &inventory,

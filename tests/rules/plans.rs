@@ -16,19 +16,19 @@ use watertight::wire::{Request, Transport};
 /// a on node-1; b and c on node-2, behind Service s; b admits a by its labels, c admits every source,
 /// d is not isolated.
 const MANIFESTS: &str = "
-{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: n, labels: {app: a}}, spec: {nodeName: node-1, containers: [{name: c, image: c}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: 'n', labels: {app: a}}, spec: {nodeName: node-1, containers: [{name: c, image: c}]}}
 ---
-{apiVersion: v1, kind: Pod, metadata: {name: b, namespace: n, labels: {app: b, of: s}}, spec: {nodeName: node-2, containers: [{name: c, image: c, ports: [{containerPort: 80}]}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: b, namespace: 'n', labels: {app: b, of: s}}, spec: {nodeName: node-2, containers: [{name: c, image: c, ports: [{containerPort: 80}]}]}}
 ---
-{apiVersion: v1, kind: Pod, metadata: {name: c, namespace: n, labels: {app: c, of: s}}, spec: {nodeName: node-2, containers: [{name: c, image: c, ports: [{containerPort: 80}]}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: c, namespace: 'n', labels: {app: c, of: s}}, spec: {nodeName: node-2, containers: [{name: c, image: c, ports: [{containerPort: 80}]}]}}
 ---
-{apiVersion: v1, kind: Pod, metadata: {name: d, namespace: n, labels: {app: d}}, spec: {nodeName: node-2, containers: [{name: c, image: c, ports: [{containerPort: 80}]}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: d, namespace: 'n', labels: {app: d}}, spec: {nodeName: node-2, containers: [{name: c, image: c, ports: [{containerPort: 80}]}]}}
 ---
-{apiVersion: v1, kind: Service, metadata: {name: s, namespace: n}, spec: {selector: {of: s}, ports: [{port: 80}], internalTrafficPolicy: TRAFFIC}}
+{apiVersion: v1, kind: Service, metadata: {name: s, namespace: 'n'}, spec: {selector: {of: s}, ports: [{port: 80}], internalTrafficPolicy: TRAFFIC}}
 ---
-{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: b, namespace: n}, spec: {podSelector: {matchLabels: {app: b}}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {matchLabels: {app: a}}}]}]}}
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: b, namespace: 'n'}, spec: {podSelector: {matchLabels: {app: b}}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {matchLabels: {app: a}}}]}]}}
 ---
-{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: c, namespace: n}, spec: {podSelector: {matchLabels: {app: c}}, policyTypes: [Ingress], ingress: [{}]}}
+{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: c, namespace: 'n'}, spec: {podSelector: {matchLabels: {app: c}}, policyTypes: [Ingress], ingress: [{}]}}
 ";
 
 fn world(traffic: &str) -> World {
@@ -52,7 +52,7 @@ fn suites(lines: &[&str]) -> Vec<Suite> {
 
 fn suites_with(settings: &str, lines: &[&str]) -> Vec<Suite> {
     let lines: String = lines.iter().map(|line| format!("    - {line}\n")).collect();
-    let endpoints = "  endpoints:\n    s: {namespace: n, service: s}\n    pay: {host: pay.example}\n    bad: {host: bad.example}\n";
+    let endpoints = "  endpoints:\n    s: {namespace: 'n', service: s}\n    pay: {host: pay.example}\n    bad: {host: bad.example}\n";
     worlds::suites(format!(
         "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{name: t}}\nspec:\n  settings: {{{settings}}}\n{endpoints}  expect:\n{lines}"
     ))
@@ -659,13 +659,13 @@ fn source_that_policies_admit_is_tried_as_a_control() {
     let mut text = String::new();
     for number in 0..10 {
         text.push_str(&format!(
-            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: w{number}, namespace: n, labels: {{app: w{number}}}}}, spec: {{containers: [{{name: c, image: c}}]}}}}\n"
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: w{number}, namespace: 'n', labels: {{app: w{number}}}}}, spec: {{containers: [{{name: c, image: c}}]}}}}\n"
         ));
     }
-    text.push_str("---\n{apiVersion: v1, kind: Pod, metadata: {name: t, namespace: n, labels: {app: t}}, spec: {nodeName: node-2, containers: [{name: c, image: c, ports: [{containerPort: 80}]}]}}\n");
+    text.push_str("---\n{apiVersion: v1, kind: Pod, metadata: {name: t, namespace: 'n', labels: {app: t}}, spec: {nodeName: node-2, containers: [{name: c, image: c, ports: [{containerPort: 80}]}]}}\n");
     let policy = |rule: &str| {
         format!(
-            "---\n{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: t, namespace: n}}, spec: {{podSelector: {{matchLabels: {{app: t}}}}, policyTypes: [Ingress], ingress: [{rule}]}}}}\n"
+            "---\n{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: t, namespace: 'n'}}, spec: {{podSelector: {{matchLabels: {{app: t}}}}, policyTypes: [Ingress], ingress: [{rule}]}}}}\n"
         )
     };
     let controls_for = |rule: &str| {

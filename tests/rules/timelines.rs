@@ -14,9 +14,9 @@ use watertight::wire::{
 };
 
 const MANIFESTS: &str = "
-{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: n, labels: {app: a}}, spec: {nodeName: node-1, containers: [{name: c, image: c}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: 'n', labels: {app: a}}, spec: {nodeName: node-1, containers: [{name: c, image: c}]}}
 ---
-{apiVersion: v1, kind: Pod, metadata: {name: b, namespace: n, labels: {app: b}}, spec: {nodeName: node-2, containers: [{name: c, image: c, ports: [{containerPort: 80}]}]}}
+{apiVersion: v1, kind: Pod, metadata: {name: b, namespace: 'n', labels: {app: b}}, spec: {nodeName: node-2, containers: [{name: c, image: c, ports: [{containerPort: 80}]}]}}
 ";
 const SUITE: &str = "
 apiVersion: watertight.dev/v1

@@ -49,6 +49,7 @@ mod netlink;
 mod netns;
 mod network;
 mod nft;
+mod nodes;
 mod obstacle;
 mod probes;
 mod responder;

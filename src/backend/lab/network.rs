@@ -211,7 +211,7 @@ fn make_node<'a>(
         gateway: ROUTER_V4,
     };
     let index = attach(router, &netns, &mut rtnetlink, &link)?;
-    route_pod_ranges(router, &mut rtnetlink, name, n, index)?;
+    route_pod_ranges(router, &mut rtnetlink, name, (n, addresses), index)?;
 
     Ok(Node {
         netns,
@@ -299,17 +299,17 @@ fn pod_link(number: usize) -> String {
     format!("pod{number}")
 }
 
-/// Routes a node's pod ranges to it; on the node itself, addresses of them that no pod has lead
+/// Routes the pod ranges of a node, by its number and addresses, to it; on the node itself, addresses of them that no pod has lead
 /// nowhere instead of back and forth.
 fn route_pod_ranges(
     router: &mut Rtnetlink,
     node: &mut Rtnetlink,
     owner: &str,
-    n: usize,
+    (n, node_addresses): (usize, &[IpAddr]),
     link: u32,
 ) -> Result<(), Error> {
     let ((v4, v4_prefix), (v6, v6_prefix)) = addresses::pod_ranges(n);
-    for node_address in addresses::node(n) {
+    for node_address in node_addresses.iter().copied() {
         let (range, prefix) = match node_address {
             IpAddr::V4(_) => (v4.into(), v4_prefix),
             IpAddr::V6(_) => (v6.into(), v6_prefix),

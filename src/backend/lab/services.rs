@@ -160,14 +160,14 @@ mod tests {
             ", status: {phase: Running, conditions: [{type: Ready, status: 'False'}]}"
         };
         format!(
-            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: n, labels: {{app: a}}}}, \
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: 'n', labels: {{app: a}}}}, \
              spec: {{nodeName: node-1, containers: [{{name: c, image: c, ports: [{{name: http, containerPort: {port}}}]}}]}}{status}}}\n"
         )
     }
 
     fn service(spec: &str) -> String {
         format!(
-            "---\n{{apiVersion: v1, kind: Service, metadata: {{name: s, namespace: n}}, spec: {{{spec}}}}}\n"
+            "---\n{{apiVersion: v1, kind: Service, metadata: {{name: s, namespace: 'n'}}, spec: {{{spec}}}}}\n"
         )
     }
 

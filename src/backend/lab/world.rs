@@ -2,6 +2,7 @@
 //! same world.
 
 use super::addresses::{self, Addresses, MAX_NODES};
+use super::nodes::{apply_declared, without_node_addresses};
 use super::{CONTROL_PORT, KUBELET_PORT};
 use crate::inventory::{
     ContainerPort, DeclaredPod, Inventory, Labels, Manifests, Namespace, Node, Placement, Pod,
@@ -27,7 +28,8 @@ pub struct Outside {
 /// Size of a world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    /// Minimum number of nodes, at least 2. Nodes named by `spec.nodeName` count towards it.
+    /// Minimum number of nodes, at least 2. Nodes that are declared or that a `spec.nodeName` names
+    /// count towards it.
     pub nodes: usize,
     /// The families of all addresses of the cluster; `None` for those that the manifests show.
     pub families: Option<Families>,
@@ -139,9 +141,11 @@ impl World {
         layout: Layout,
     ) -> Result<Self, PlaceError> {
         let families = layout.families.unwrap_or_else(|| shown_families(manifests));
-        let nodes = nodes(manifests, layout, families)?;
+        let mut nodes = nodes(manifests, layout, families)?;
         let mut addresses = Addresses::new(nodes.len(), families);
 
+        apply_declared(&mut nodes, &manifests.nodes, &mut addresses);
+        let outside = &without_node_addresses(outside, &nodes);
         claim_given(outside, &mut addresses)?;
         addresses.avoid(manifests.policies.iter().flat_map(Policy::blocks));
 
@@ -169,6 +173,7 @@ impl World {
             pods,
             services,
             policies: manifests.policies.clone(),
+            unread_policies: manifests.unread_policies.clone(),
             hosts: outside.by_name,
             invented_hosts: outside.invented,
             added_pods,
@@ -227,13 +232,14 @@ impl World {
     }
 }
 
-/// The nodes: those that pods name, and numbered ones up to the minimum of the layout.
+/// The nodes: those that are declared or that pods name, and numbered ones up to the minimum of the
+/// layout.
 fn nodes(
     manifests: &Manifests,
     layout: Layout,
     families: Families,
 ) -> Result<Vec<Node>, PlaceError> {
-    let mut names: Vec<String> = Vec::new();
+    let mut names: Vec<String> = manifests.nodes.keys().cloned().collect();
     for pod in &manifests.pods {
         if let Placement::Node(name) = &pod.placement
             && !names.contains(name)
@@ -663,7 +669,7 @@ mod tests {
 
     fn deployment(name: &str, replicas: usize) -> String {
         format!(
-            "---\n{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: {name}, namespace: n}}, spec: {{replicas: {replicas}, \
+            "---\n{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: {name}, namespace: 'n'}}, spec: {{replicas: {replicas}, \
              selector: {{matchLabels: {{app: {name}}}}}, template: {{metadata: {{labels: {{app: {name}}}}}, \
              spec: {{containers: [{{name: c, image: c}}]}}}}}}}}\n"
         )
@@ -778,7 +784,7 @@ mod tests {
     fn a_stated_address_is_kept_if_it_is_free() {
         let pod = |name: &str, ip: &str| {
             format!(
-                "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: n}}, \
+                "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: 'n'}}, \
                  spec: {{nodeName: worker, containers: [{{name: c, image: c}}]}}, \
                  status: {{phase: Running, podIP: {ip}, podIPs: [{{ip: {ip}}}], conditions: [{{type: Ready, status: 'True'}}]}}}}\n"
             )
@@ -890,7 +896,7 @@ mod tests {
     fn invented_addresses_are_in_no_block_that_policies_name() {
         let policy = |blocks: &str| {
             format!(
-                "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: p, namespace: n}}, \
+                "{{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {{name: p, namespace: 'n'}}, \
                  spec: {{podSelector: {{}}, policyTypes: [Egress], egress: [{{to: [{blocks}]}}]}}}}"
             )
         };
@@ -953,7 +959,7 @@ mod tests {
 
     #[test]
     fn daemons_run_on_every_node_and_are_named_after_it() {
-        let text = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: agent, namespace: n}, spec: {selector: {matchLabels: {a: b}}, \
+        let text = "{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: agent, namespace: 'n'}, spec: {selector: {matchLabels: {a: b}}, \
                     template: {metadata: {labels: {a: b}}, spec: {hostNetwork: true, containers: [{name: c, image: c}]}}}}";
         let world = place(text, &[]).expect("placed");
         let daemons: Vec<_> = world

@@ -113,6 +113,7 @@ fn inventory(
         return cluster::inventory(&args.cluster.options(), &[], terminal);
     }
     let manifests = load::manifests(paths, args.strict, &mut Sources::new(), terminal)?;
+    load::note_what_is_missing(&manifests, terminal);
     Ok(Inventory::from(&manifests))
 }
 

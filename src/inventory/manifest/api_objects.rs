@@ -4,6 +4,7 @@
 
 use super::assemble::deployment_of;
 use super::cluster_policy::read_cluster_policy;
+use super::node::{add_addresses, internal_addresses};
 use super::object::{Metadata, owner_of};
 use super::pod::read_pod;
 use super::problem::{FieldPath, Problems};
@@ -11,12 +12,10 @@ use super::service::read_service;
 use crate::inventory::{
     Inventory, Labels, Namespace, NetworkPolicy, Node, Placement, Pod, Policy, RuleOrigins,
 };
-use crate::model::Family;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 /// The objects of a cluster's API.
 #[derive(Debug, Default)]
@@ -174,15 +173,7 @@ fn existing_pod(pod: &core::Pod, meta: &Metadata, problems: &mut Problems) -> Op
 fn nodes(objects: &ApiObjects<'_>) -> Vec<Node> {
     let mut nodes = NodeMap::default();
     for node in &objects.nodes {
-        let addresses = node
-            .status
-            .as_ref()
-            .and_then(|status| status.addresses.as_deref())
-            .unwrap_or_default();
-        let internal = addresses
-            .iter()
-            .filter(|address| address.type_ == "InternalIP")
-            .map(|address| address.address.as_str());
+        let internal = node.status.iter().flat_map(internal_addresses);
         let name = node.metadata.name.as_deref().unwrap_or_default();
         let labels = node.metadata.labels.clone().unwrap_or_default();
         nodes.add(name, labels, internal);
@@ -217,16 +208,7 @@ impl NodeMap {
             labels,
             addresses: Vec::new(),
         });
-        for address in addresses.filter_map(|text| text.parse::<IpAddr>().ok()) {
-            let family = Family::of(address);
-            if !node
-                .addresses
-                .iter()
-                .any(|known| Family::of(*known) == family)
-            {
-                node.addresses.push(address);
-            }
-        }
+        add_addresses(node, addresses);
     }
 }
 

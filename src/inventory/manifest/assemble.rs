@@ -18,7 +18,7 @@ use super::object::{Classification, Metadata, Object, Origin, RawObject};
 use super::pod::PodObject;
 use super::problem::{FieldPath, Problem, Problems};
 use super::workload::{Count, Workload};
-use crate::inventory::{DeclaredPod, Labels, Manifests, Namespace};
+use crate::inventory::{DeclaredPod, Labels, Manifests, Namespace, UnreadPolicy};
 use crate::model::{WorkloadKind, WorkloadRef};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +33,12 @@ pub(super) fn assemble(documents: &[Value], origin: Origin<'_>) -> (Manifests, V
         for raw in objects_of(document, FieldPath::root(index), &mut problems) {
             match raw.classify(&mut problems) {
                 Classification::Read => assembly.add(&raw, origin, &mut problems),
+                Classification::UnreadPolicy(kind) => {
+                    let policy = unread_policy(&raw, kind, origin);
+                    let manifests = &mut assembly.manifests;
+                    manifests.unread_policies.push(policy);
+                    manifests.add_namespace_of(raw.value);
+                }
                 Classification::Ignored(kind) => {
                     let manifests = &mut assembly.manifests;
                     *manifests.ignored.entry(kind).or_default() += 1;
@@ -45,6 +51,21 @@ pub(super) fn assemble(documents: &[Value], origin: Origin<'_>) -> (Manifests, V
 
     let manifests = assembly.finish(&mut problems);
     (manifests, problems.into_vec())
+}
+
+/// A policy of a kind that is not read, with what its metadata says.
+fn unread_policy(raw: &RawObject<'_>, kind: String, origin: Origin<'_>) -> UnreadPolicy {
+    let of_metadata = |field: &str| {
+        let metadata = raw.value.get("metadata");
+        let text = metadata.and_then(|metadata| metadata.get(field)?.as_str());
+        text.unwrap_or_default().to_owned()
+    };
+    UnreadPolicy {
+        kind,
+        namespace: of_metadata("namespace"),
+        name: of_metadata("name"),
+        origin: origin(&raw.path),
+    }
 }
 
 /// An object that pods come from, in the order of declaration.
@@ -91,6 +112,9 @@ impl Assembly {
             Object::Namespace(namespace) => {
                 let name = namespace.name.clone();
                 self.manifests.namespaces.insert(name, namespace);
+            }
+            Object::Node(node) => {
+                self.manifests.nodes.insert(node.name.clone(), node);
             }
             Object::Pod(pod) => self.pod_sources.push(PodSource::Pod(pod)),
             Object::Workload(workload) => {

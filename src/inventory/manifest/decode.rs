@@ -24,6 +24,7 @@ pub(super) fn decode<T: DeserializeOwned + Default>(
             let path = path_within(path, error.path());
             let message = error.into_inner().to_string();
             let help = help_for(&message);
+            let message = in_words(message, &path);
 
             let problem = problems.error(path, message);
             if let Some(help) = help {
@@ -46,11 +47,43 @@ fn path_within(part: &FieldPath, inner: &serde_path_to_error::Path) -> FieldPath
     path
 }
 
+/// A message of serde's about a list and a mapping that are mixed up, in words of YAML; any other
+/// as it is.
+fn in_words(message: String, path: &FieldPath) -> String {
+    let field = match path.segments.last() {
+        Some(PathSegment::Key(key)) => key.as_ref(),
+        Some(PathSegment::Index(_)) | None => "this",
+    };
+    match message.split_once(", expected ") {
+        Some(("invalid type: map", "a sequence")) => {
+            format!("{field} must be a list, and is a mapping")
+        }
+        Some(("invalid type: sequence", "a string")) => {
+            format!("{field} must be a text, and is a list")
+        }
+        // The types of Kubernetes are called by their names: `expected LabelSelector`.
+        Some(("invalid type: sequence", expected))
+            if expected == "a map" || expected.contains(char::is_uppercase) =>
+        {
+            format!("{field} must be a mapping, and is a list")
+        }
+        Some(("invalid type: map", "a string")) => {
+            format!("{field} must be a text, and is a mapping")
+        }
+        _ => message,
+    }
+}
+
 /// The next step after a message of serde's about a wrong type.
 fn help_for(message: &str) -> Option<&'static str> {
-    let is_number_or_boolean =
-        message.contains("invalid type: integer") || message.contains("invalid type: boolean");
-    if is_number_or_boolean && message.contains("expected a string") {
+    let is_number_or_boolean = ["integer", "floating point", "boolean"]
+        .into_iter()
+        .any(|found| message.contains(&format!("invalid type: {found}")));
+    if message == "invalid type: map, expected a sequence" {
+        Some("begin each item with '- '")
+    } else if message.starts_with("invalid type: sequence, expected") {
+        Some("leave out the '- ' or the brackets")
+    } else if is_number_or_boolean && message.contains("expected a string") {
         Some("quote it: YAML reads this word as a number or a boolean")
     } else if message.contains("invalid type: string") {
         Some("a number or a boolean is written without quotes")

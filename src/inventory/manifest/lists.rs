@@ -2,7 +2,7 @@
 //! out, empty documents are skipped.
 
 use super::object::RawObject;
-use super::problem::{FieldPath, Problems};
+use super::problem::{FieldPath, Problems, nearest};
 use serde_json::{Map, Value};
 
 /// The objects of a document, in order.
@@ -68,7 +68,15 @@ fn add_objects<'a>(
 
     let path = path.key("items");
     match fields.get("items") {
-        None | Some(Value::Null) => {}
+        None => {
+            let problem = problems.error(path, format!("a {kind} needs items"));
+            if let Some(near) = nearest("items", fields.keys().map(String::as_str)) {
+                problem.help(format!(
+                    "{near:?} is no field of a {kind}; did you mean items?"
+                ));
+            }
+        }
+        Some(Value::Null) => {}
         Some(Value::Array(items)) => {
             for (index, item) in items.iter().enumerate() {
                 add_objects(item, path.index(index), inherited, objects, problems);

@@ -2,19 +2,21 @@
 
 use super::cluster_policy;
 use super::decode::decode;
-use super::fields::check_fields;
+use super::fields::{check_object_fields, check_policy_fields};
+use super::node::read_node;
 use super::pod::{PodObject, read_pod};
 use super::policy::check_network_policy;
-use super::problem::{FieldPath, Problems, nearest};
+use super::problem::{FieldPath, Problems};
 use super::selector::check_labels;
 use super::service::read_service;
 use super::syntax;
 use super::workload::{Workload, read_workload};
+use crate::inventory::unread::is_unread_policy;
 use crate::inventory::{
-    ClusterPolicyKind, Labels, Namespace, NetworkPolicy, Policy, RuleOrigins, Service,
+    ClusterPolicyKind, Labels, Namespace, NetworkPolicy, Node, Policy, RuleOrigins, Service,
 };
 use crate::model::{PolicyKind, Scope, WorkloadKind, WorkloadRef};
-use k8s_openapi::api::core::v1::{PodSpec, PodStatus, ServiceSpec};
+use k8s_openapi::api::core::v1::{NodeStatus, PodSpec, PodStatus, ServiceSpec};
 use k8s_openapi::api::networking::v1::NetworkPolicySpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::Value;
@@ -49,8 +51,9 @@ impl ApiKind {
 }
 
 /// The kinds that are read besides policies.
-const OTHER_KINDS: [ApiKind; 9] = [
+const OTHER_KINDS: [ApiKind; 10] = [
     ApiKind::new("", "v1", "Namespace"),
+    ApiKind::new("", "v1", "Node"),
     ApiKind::new("", "v1", "Pod"),
     ApiKind::new("", "v1", "Service"),
     ApiKind::new("apps", "v1", "Deployment"),
@@ -71,13 +74,28 @@ fn read_kinds() -> impl Iterator<Item = ApiKind> {
 
 /// Whether objects of a kind are in no namespace.
 fn is_cluster_scoped(kind: &str) -> bool {
-    kind == "Namespace"
+    matches!(kind, "Namespace" | "Node")
         || PolicyKind::parse(kind).is_some_and(|kind| kind.scope() == Scope::Cluster)
 }
 
 /// A group that the API server serves no more since Kubernetes 1.22; its kinds are in the groups
 /// above.
 const RETIRED_GROUP: &str = "extensions";
+
+/// The groups of Kubernetes' own kinds and of the policies. A kind that is read belongs to one of
+/// them, so that it is a mistake in another, and no kind of another project.
+const KUBERNETES_GROUPS: [&str; 10] = [
+    "",
+    "apps",
+    "autoscaling",
+    "batch",
+    "discovery.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "policy.networking.k8s.io",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+];
 
 /// An object as it is written.
 #[derive(Debug)]
@@ -106,6 +124,7 @@ pub(super) struct Metadata {
 #[derive(Debug)]
 pub(super) enum Object {
     Namespace(Namespace),
+    Node(Node),
     Pod(PodObject),
     Workload(Workload),
     Service(Service),
@@ -116,6 +135,8 @@ pub(super) enum Object {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Classification {
     Read,
+    /// A policy of a kind that is not read, by its kind and group.
+    UnreadPolicy(String),
     /// Not read; counted under this name.
     Ignored(String),
     /// Neither: the kind or version is wrong, which is among the problems.
@@ -148,14 +169,6 @@ impl RawObject<'_> {
             return Classification::Invalid;
         }
 
-        let same_group: Vec<&str> = read_kinds()
-            .filter(|known| known.group == group)
-            .map(|known| known.kind)
-            .collect();
-        if same_group.is_empty() {
-            return Classification::Ignored(format!("{} ({group})", self.kind));
-        }
-
         if let Some(known) = same_kind.iter().find(|known| known.group == group) {
             if version == known.version {
                 return Classification::Read;
@@ -169,19 +182,48 @@ impl RawObject<'_> {
             return Classification::Invalid;
         }
 
-        // Ignoring a misspelt NetworkPolicy would mean to test without that policy.
-        let nearest = nearest(&self.kind, same_group);
-        if let Some(kind) = nearest.filter(|kind| is_misspelt(&self.kind, kind)) {
-            problems
-                .error(
-                    self.path.key("kind"),
-                    format!("there is no kind {:?} in {}", self.kind, self.api_version),
+        // Ignoring a policy of a misspelt kind or group would mean to test without that policy.
+        if let Some(meant) = self.misspelt(group) {
+            let problem = problems.error(
+                self.path.key("kind"),
+                format!("there is no kind {:?} in {}", self.kind, self.api_version),
+            );
+            problem.help(if meant.group == group {
+                format!("did you mean {}?", meant.kind)
+            } else {
+                format!(
+                    "did you mean {}, with apiVersion: {}?",
+                    meant.kind,
+                    meant.api_version()
                 )
-                .help(format!("did you mean {kind}?"));
+            });
             return Classification::Invalid;
         }
 
-        Classification::Ignored(self.kind.clone())
+        let kind = if KUBERNETES_GROUPS.contains(&group) {
+            self.kind.clone()
+        } else {
+            format!("{} ({group})", self.kind)
+        };
+        if is_unread_policy(group, &self.kind) {
+            Classification::UnreadPolicy(kind)
+        } else {
+            Classification::Ignored(kind)
+        }
+    }
+
+    /// The kind that is meant by a misspelt kind, by one in another of Kubernetes' own groups, or by
+    /// one in a misspelt group.
+    fn misspelt(&self, group: &str) -> Option<ApiKind> {
+        let is_kubernetes = KUBERNETES_GROUPS.contains(&group);
+        let is_meant = |known: &ApiKind| {
+            is_misspelt(&self.kind, known.kind)
+                && (is_kubernetes || is_misspelt(group, known.group))
+        };
+        read_kinds().filter(is_meant).min_by_key(|known| {
+            let of_kind = strsim::damerau_levenshtein(&self.kind, known.kind);
+            (of_kind, known.group != group)
+        })
     }
 
     /// Reads an object of a kind that is read, with its metadata; `None` after an error.
@@ -191,8 +233,14 @@ impl RawObject<'_> {
         problems: &mut Problems,
     ) -> Option<(Metadata, Object)> {
         let problems_before = problems.len();
-        if PolicyKind::parse(&self.kind) == Some(PolicyKind::NetworkPolicy) {
-            check_fields(self.value, &self.path, problems);
+        if let Some(kind) = PolicyKind::parse(&self.kind) {
+            check_policy_fields(kind, self.value, &self.path, problems);
+        } else {
+            check_object_fields(&self.kind, self.value, &self.path, problems);
+            // What a misspelt field leaves absent would be a second problem of the same cause.
+            if problems.len() > problems_before {
+                return None;
+            }
         }
         let metadata = self.metadata(problems);
         // Reading goes on after faulty metadata, so that all problems are reported at once.
@@ -214,6 +262,11 @@ impl RawObject<'_> {
     ) -> Option<Object> {
         if self.kind == "Namespace" {
             return Some(Object::Namespace(namespace(meta)));
+        }
+        if self.kind == "Node" {
+            let status = self.value.get("status");
+            let status: NodeStatus = decode(status, &self.path.key("status"), problems)?;
+            return Some(Object::Node(read_node(meta, &status)));
         }
         let spec = self.value.get("spec");
         if matches!(spec, None | Some(Value::Null)) {
@@ -372,9 +425,10 @@ pub(super) fn owner_of(owners: &[OwnerReference]) -> Option<WorkloadRef> {
     })
 }
 
-/// Whether a kind is a misspelling of a known one: another case, or up to two edits in a word of
-/// more than six letters. Shorter words are too near to other kinds that exist (`Node` to `Pod`).
-fn is_misspelt(kind: &str, known: &str) -> bool {
-    kind.eq_ignore_ascii_case(known)
-        || (known.len() > 6 && strsim::damerau_levenshtein(kind, known) <= 2)
+/// Whether a kind or a group is a known one, or a misspelling of it: another case, or up to two edits
+/// in a word of more than six letters. Shorter words are too near to others that exist (`Node` to
+/// `Pod`), and `networking.k8s.aws`, which exists, is three edits away.
+fn is_misspelt(word: &str, known: &str) -> bool {
+    word.eq_ignore_ascii_case(known)
+        || (known.len() > 6 && strsim::damerau_levenshtein(word, known) <= 2)
 }

@@ -8,9 +8,10 @@ mod rule;
 mod schema;
 
 use super::decode::decode;
+use super::fields::check_policy_fields;
 use super::object::{Metadata, Origin};
 use super::policy::one_of;
-use super::problem::{FieldPath, Problems, nearest};
+use super::problem::{FieldPath, Problems};
 use super::selector::check_selector;
 use crate::inventory::{
     ClusterPolicy, ClusterPolicyKind, ClusterRule, PodScope, PolicyTier, spec_digest,
@@ -18,7 +19,7 @@ use crate::inventory::{
 use crate::model::PolicyKind;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use rule::RuleReader;
-use schema::{NamespacedPod, Peer, Rule, SPEC, Spec};
+use schema::{NamespacedPod, Peer, Rule, Spec};
 use serde_json::Value;
 
 /// The most items of most lists: rules in a direction, peers and ports of a rule, networks of a
@@ -46,6 +47,7 @@ pub fn read_cluster_policy(object: &Value) -> Result<ClusterPolicy, Vec<String>>
 
     let mut problems = Problems::default();
     let path = FieldPath::root(0);
+    check_policy_fields(kind.into(), object, &path, &mut problems);
     let policy = read(
         kind,
         &meta,
@@ -83,7 +85,7 @@ pub(super) fn read(
     let spec_path = path.key("spec");
     let raw_spec = object.get("spec");
     let spec: Spec = decode(raw_spec, &spec_path, problems)?;
-    check_spec_fields(kind, raw_spec, &spec_path, problems);
+    check_name(kind, &meta.name, path, problems);
 
     let tier = match kind {
         ClusterPolicyKind::AdminNetworkPolicy => PolicyTier::Admin,
@@ -98,7 +100,7 @@ pub(super) fn read(
             read_priority(kind, spec.priority, &spec_path, problems)
         }
     };
-    let subject = read_subject(spec.subject.as_ref(), &spec_path, problems);
+    let subject = read_subject(kind, spec.subject.as_ref(), &spec_path, problems);
 
     let mut context = SpecContext {
         kind,
@@ -123,30 +125,17 @@ pub(super) fn read(
     })
 }
 
-/// Adds a problem for every field of a spec that this version does not know.
-fn check_spec_fields(
-    kind: ClusterPolicyKind,
-    raw_spec: Option<&Value>,
-    path: &FieldPath,
-    problems: &mut Problems,
-) {
-    let kind = PolicyKind::from(kind);
-    let fields = raw_spec.and_then(Value::as_object);
-    for field in fields.into_iter().flat_map(serde_json::Map::keys) {
-        if SPEC.contains(&field.as_str()) {
-            continue;
-        }
-        let help = match nearest(field, SPEC) {
-            Some(known) => format!("did you mean {known}?"),
-            None => format!("the fields here are {}", SPEC.join(", ")),
-        };
+/// Adds a problem for a second `BaselineAdminNetworkPolicy`: a cluster takes one, called default (a
+/// rule of its CRD).
+fn check_name(kind: ClusterPolicyKind, name: &str, path: &FieldPath, problems: &mut Problems) {
+    let is_baseline = kind == ClusterPolicyKind::BaselineAdminNetworkPolicy;
+    if is_baseline && !name.is_empty() && name != "default" {
         problems
             .error(
-                path.key(field.clone()),
-                format!("a {kind} has no field {field:?} here"),
+                path.keys(["metadata", "name"]),
+                format!("a BaselineAdminNetworkPolicy called {name:?}; the API accepts one, called default"),
             )
-            .on_key()
-            .help(help);
+            .help("write name: default, or a ClusterNetworkPolicy of the Baseline tier");
     }
 }
 
@@ -193,7 +182,12 @@ fn read_priority(
     priority as u16
 }
 
-fn read_subject(subject: Option<&Peer>, path: &FieldPath, problems: &mut Problems) -> PodScope {
+fn read_subject(
+    kind: ClusterPolicyKind,
+    subject: Option<&Peer>,
+    path: &FieldPath,
+    problems: &mut Problems,
+) -> PodScope {
     let path = path.key("subject");
     let subject = subject.map(|subject| (&subject.namespaces, &subject.pods));
     match subject {
@@ -201,7 +195,7 @@ fn read_subject(subject: Option<&Peer>, path: &FieldPath, problems: &mut Problem
             read_namespaces(namespaces, &path.key("namespaces"), problems)
         }
         Some((None, Some(pods))) => {
-            read_namespaced_pods(pods, &path.key("pods"), problems).unwrap_or_default()
+            read_namespaced_pods(kind, pods, &path.key("pods"), problems).unwrap_or_default()
         }
         Some((Some(_), Some(_)) | (None, None)) | None => {
             problems
@@ -225,19 +219,28 @@ fn read_namespaces(
     }
 }
 
-/// The selected pods of the selected namespaces.
+/// The selected pods of the selected namespaces. In v1alpha2 an absent namespaceSelector selects
+/// every namespace; in v1alpha1 both selectors are required.
 fn read_namespaced_pods(
+    kind: ClusterPolicyKind,
     pods: &NamespacedPod,
     path: &FieldPath,
     problems: &mut Problems,
 ) -> Option<PodScope> {
-    let (Some(namespaces), Some(selector)) = (&pods.namespace_selector, &pods.pod_selector) else {
-        problems
-            .error(
-                path.clone(),
-                "pods needs a namespaceSelector and a podSelector",
-            )
-            .help("{} selects all");
+    let every = LabelSelector::default();
+    let namespaces = match (&pods.namespace_selector, kind) {
+        (None, ClusterPolicyKind::ClusterNetworkPolicy) => Some(&every),
+        (namespaces, _) => namespaces.as_ref(),
+    };
+    let (Some(namespaces), Some(selector)) = (namespaces, &pods.pod_selector) else {
+        let message = match kind {
+            ClusterPolicyKind::ClusterNetworkPolicy => "pods needs a podSelector",
+            ClusterPolicyKind::AdminNetworkPolicy
+            | ClusterPolicyKind::BaselineAdminNetworkPolicy => {
+                "pods needs a namespaceSelector and a podSelector"
+            }
+        };
+        problems.error(path.clone(), message).help("{} selects all");
         return None;
     };
     check_selector(namespaces, &path.key("namespaceSelector"), problems);

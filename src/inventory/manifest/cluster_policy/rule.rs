@@ -133,7 +133,8 @@ impl RuleReader<'_> {
             let pods = read_namespaces(namespaces, &path, self.problems);
             Some(ClusterPeer::Pods(pods))
         } else if let Some(pods) = &peer.pods {
-            read_namespaced_pods(pods, &path.key("pods"), self.problems).map(ClusterPeer::Pods)
+            read_namespaced_pods(self.kind, pods, &path.key("pods"), self.problems)
+                .map(ClusterPeer::Pods)
         } else if let Some(nodes) = &peer.nodes {
             check_selector(nodes, &path.key("nodes"), self.problems);
             Some(ClusterPeer::Nodes(nodes.clone()))

@@ -93,7 +93,6 @@ pub(super) struct PortRange {
 }
 
 /// The fields of each type; other fields are unknown to this version.
-pub(super) const SPEC: [&str; 5] = ["tier", "priority", "subject", "ingress", "egress"];
 pub(super) const RULE: [&str; 6] = ["name", "action", "from", "to", "protocols", "ports"];
 pub(super) const PEER: [&str; 5] = ["namespaces", "pods", "nodes", "networks", "domainNames"];
 pub(super) const PROTOCOL: [&str; 4] = ["tcp", "udp", "sctp", "destinationNamedPort"];

@@ -1,9 +1,11 @@
 //! Tests of manifests, with and without problems.
 
+mod cluster_policies;
 mod dumps;
 mod mutation;
 mod objects;
 mod policies;
+mod reading;
 mod shop;
 
 use super::read_manifests;

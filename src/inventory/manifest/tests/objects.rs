@@ -77,8 +77,8 @@ fn replicas_default_to_one_and_may_be_zero() {
 
 #[test]
 fn every_kind_of_workload_makes_its_pods() {
-    let job = "apiVersion: batch/v1\nkind: Job\nmetadata: { name: j, namespace: n }\nspec:\n  parallelism: 3\n  completions: 2\n  template:\n    spec: { containers: [{ name: c }] }\n";
-    let cron = "apiVersion: batch/v1\nkind: CronJob\nmetadata: { name: k, namespace: n }\nspec:\n  schedule: '* * * * *'\n  jobTemplate: { spec: { template: { metadata: { labels: { app: k } }, spec: { containers: [{ name: c }] } } } }\n";
+    let job = "apiVersion: batch/v1\nkind: Job\nmetadata: { name: j, namespace: 'n' }\nspec:\n  parallelism: 3\n  completions: 2\n  template:\n    spec: { containers: [{ name: c }] }\n";
+    let cron = "apiVersion: batch/v1\nkind: CronJob\nmetadata: { name: k, namespace: 'n' }\nspec:\n  schedule: '* * * * *'\n  jobTemplate: { spec: { template: { metadata: { labels: { app: k } }, spec: { containers: [{ name: c }] } } } }\n";
     let text = [
         workload("Deployment", "d", "replicas: 2"),
         workload("StatefulSet", "s", "replicas: 2\n  ordinals: { start: 5 }"),
@@ -212,7 +212,7 @@ fn pods_of_two_templates_with_one_name_get_different_names() {
 #[test]
 fn a_pod_has_the_ports_of_its_containers_and_native_sidecars() {
     let manifests = good(
-        "apiVersion: v1\nkind: Pod\nmetadata: { name: p, namespace: n, labels: { app: p } }\nspec:\n  hostNetwork: true\n  nodeName: node-7\n  \
+        "apiVersion: v1\nkind: Pod\nmetadata: { name: p, namespace: 'n', labels: { app: p } }\nspec:\n  hostNetwork: true\n  nodeName: node-7\n  \
          containers:\n  - { name: c, ports: [{ name: http, containerPort: 8080 }, { containerPort: 53, protocol: UDP }] }\n  \
          - { name: istio-proxy, ports: [{ containerPort: 15090 }] }\n  initContainers:\n  \
          - { name: once, ports: [{ containerPort: 1 }] }\n  - { name: side, restartPolicy: Always, ports: [{ containerPort: 9090 }] }\n  \

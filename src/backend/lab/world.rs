@@ -376,8 +376,13 @@ fn add_dns(
 
 /// The addresses of nodes and pods that no manifest states.
 fn invented_addresses(manifests: &Manifests, nodes: &[Node], pods: &[Pod]) -> BTreeSet<IpAddr> {
-    let stated = manifests.pods.iter().flat_map(|pod| &pod.addresses);
-    let stated: BTreeSet<&IpAddr> = stated.collect();
+    let of_declared_nodes = manifests.nodes.values().flat_map(|node| &node.addresses);
+    let stated: BTreeSet<&IpAddr> = manifests
+        .pods
+        .iter()
+        .flat_map(|pod| &pod.addresses)
+        .chain(of_declared_nodes)
+        .collect();
 
     let of_nodes = nodes.iter().flat_map(|node| &node.addresses);
     let of_pods = pods.iter().flat_map(|pod| &pod.addresses);

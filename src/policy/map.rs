@@ -81,7 +81,8 @@ pub struct Link {
     /// The destination ports that are allowed.
     #[serde(serialize_with = "serialize_ports")]
     pub ports: Rc<PortSet>,
-    /// The destination ports of which that depends on addresses of pods or nodes that are not known.
+    /// The destination ports that are allowed or not, depending on addresses of pods or nodes that are
+    /// not known.
     #[serde(serialize_with = "serialize_ports", skip_serializing_if = "is_nothing")]
     pub unknown: Rc<PortSet>,
 }
@@ -258,8 +259,8 @@ impl<'a> Predictor<'a> {
         MapEnds(ends.ends().filter(is_named).cloned().collect())
     }
 
-    /// The links from some workloads to others. Those to and from outside addresses belong to it
-    /// where `with_outside` says so for the direction.
+    /// The links from some workloads to others, and those to and from outside addresses where
+    /// `with_outside` says so for the direction.
     pub fn links(
         &mut self,
         from: MapEnds,

@@ -11,10 +11,10 @@
 //! `addition` names what an added policy does not stop. `addresses` says for all of them whether a
 //! block contains a pod or a node.
 //!
-//! The predictor and the explainer share only the reading of policies and `addresses`: the predictor joins the sets
-//! of all rules, and the explainer evaluates the rules of one flow in order. A property test
-//! compares the two with each other, and another one both with packets in the lab, whose compiler
-//! shares nothing with this module.
+//! The predictor and the explainer share only the reading of policies and `addresses`: the
+//! predictor joins the sets of all rules, and the explainer evaluates the rules of one flow in
+//! order. A property test compares the two with each other, and another one both with packets in the
+//! lab, whose compiler shares nothing with this module.
 //!
 //! # What is evaluated
 //! A connection is allowed if the egress side of its source and the ingress side of its destination

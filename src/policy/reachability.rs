@@ -63,7 +63,7 @@ pub(super) enum View {
 pub(super) struct Answer {
     /// The ports that are allowed, whatever the addresses that are not known.
     pub(super) ports: SetId,
-    /// The ports of which that depends on such an address.
+    /// The ports that are allowed or not, depending on such an address.
     pub(super) unknown: SetId,
 }
 
@@ -175,7 +175,7 @@ pub(super) struct CompiledRule {
     action: Action,
     /// The matching classes in IPv4 and in IPv6; one set where families do not differ.
     peers: [Rc<Bits>; 2],
-    /// Of these and of the others those of which that depends on an address that is not known.
+    /// The classes that match or not, depending on an address that is not known, by family.
     unsure: [Option<Rc<Bits>>; 2],
     ports: RulePorts,
 }

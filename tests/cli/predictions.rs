@@ -201,6 +201,13 @@ fn nothing_is_neither_predicted_nor_compared() {
         );
     }
 
+    let suite = files.with("suite.yaml", SUITE);
+    let (lines, said) = output(&["predict", &policies, "--suite", &suite], 2);
+    assert!(
+        lines.starts_with("unknown      web -> db:5432") && said.contains("nothing to predict"),
+        "{lines}{said}"
+    );
+
     let (map, said) = output(&["predict", &pods], 0);
     assert!(
         map.contains("n/Pod/a -> 0.0.0.0/0: everything") && said.contains("there is no policy"),

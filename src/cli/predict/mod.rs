@@ -12,7 +12,7 @@ use crate::app::terminal::Terminal;
 use crate::app::{cluster, load, prediction};
 use crate::event::ExitCode;
 use crate::inventory::Inventory;
-use crate::plan::Plan;
+use crate::plan::{Plan, Provability};
 use crate::policy::{Explainer, InvalidPolicy, OutsideRule, Predictor};
 use crate::source::Sources;
 use clap::{Args, ValueEnum};
@@ -162,6 +162,12 @@ fn predict_suites(args: &PredictArgs, terminal: &Terminal) -> Result<ExitCode, E
     };
 
     terminal.data(&render::checks(args.output, plan.checks()))?;
+    let mut checks = plan.checks().iter();
+    if checks.all(|check| matches!(check.provability, Provability::MatchesNothing(_))) {
+        terminal
+            .error("there is nothing to predict: no check has a source and a target that exist");
+        return Err(ExitCode::Usage);
+    }
     if is_contradicted(&plan) {
         Ok(ExitCode::Violated)
     } else {

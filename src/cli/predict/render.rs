@@ -1,7 +1,7 @@
 //! Connection maps and predicted checks, in every format.
 
 use super::Format;
-use crate::plan::{Check, Prediction, Provability};
+use crate::plan::{Check, Prediction};
 use crate::policy::{Differences, Link, MapEnds, PortSet, WorkloadPods};
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
@@ -287,15 +287,8 @@ fn place(check: &Check) -> String {
 
 /// Why nothing is predicted of a check, where that is known.
 fn why_unknown(check: &Check) -> Option<&str> {
-    match &check.provability {
-        Provability::AddressUnknown(why) => Some(why),
-        Provability::Provable
-        | Provability::Unprovable(_)
-        | Provability::MatchesNothing(_)
-        | Provability::Incomplete(_)
-        | Provability::NothingReady(_)
-        | Provability::PoliciesAdmitMore(_) => check.prediction_unknown.as_deref(),
-    }
+    let known = check.prediction_unknown.as_deref();
+    known.or_else(|| check.provability.obstacle())
 }
 
 fn predicted_word(check: &Check) -> Option<&'static str> {
@@ -328,7 +321,7 @@ fn json_checks(checks: &[Check]) -> String {
                 "expected": check.expected,
                 "predicted": predicted_word(check),
                 "contradiction": check.contradiction(),
-                "unknownBecause": why_unknown(check),
+                "unknownBecause": check.prediction.is_none().then(|| why_unknown(check)).flatten(),
                 "file": check.line.file,
                 "line": check.line.line,
             })

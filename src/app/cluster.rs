@@ -93,6 +93,7 @@ async fn run_request(
             digest: digest.await.ok().flatten(),
             probe_digest: None,
             settings,
+            limits: Vec::new(),
         },
         replan: planned.replan,
     };

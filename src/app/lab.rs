@@ -219,6 +219,7 @@ pub(crate) fn run_planned(
 
     EventLoop::Lab.block_on(terminal, async {
         let digest = tokio::task::spawn_blocking(own_digest);
+        let limits = world.inventory().unread_policies_warning();
         let mut interrupts = Interrupts::listen();
         let mut lab = bring_up(world, deny, &mut interrupts, terminal).await?;
         lab.provide(secrets);
@@ -231,6 +232,7 @@ pub(crate) fn run_planned(
             probe_digest: digest.clone(),
             digest,
             settings,
+            limits: limits.into_iter().collect(),
         };
 
         run_and_tear_down(&plan, lab, options, interrupts.next(), outputs, terminal).await

@@ -113,8 +113,8 @@ pub(crate) fn suites_and_world(
     Ok((suites, manifests))
 }
 
-/// Shows a warning of policies that are not read, and notes on what matches no pod in policies and on cluster-wide policies of which a part is
-/// uncertain. A plan's notes contain them already.
+/// Shows a warning of policies that are not read, and notes on what matches no pod and on
+/// cluster-wide policies of which a part is uncertain. A plan's notes contain them already.
 pub(crate) fn note_policy_caveats(inventory: &Inventory, terminal: &Terminal) {
     if let Some(warning) = inventory.unread_policies_warning() {
         terminal.warning(&warning);

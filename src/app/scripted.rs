@@ -71,6 +71,7 @@ async fn run_planned(
             digest: own_digest(),
             probe_digest: None,
             settings: options.report_settings(None),
+            limits: Vec::new(),
         },
         replan,
     };

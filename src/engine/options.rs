@@ -27,4 +27,6 @@ pub struct About {
     pub probe_digest: Option<String>,
     /// The settings of this run beside its suites: name and value, `null` where it was not given.
     pub settings: serde_json::Map<String, serde_json::Value>,
+    /// What the verdicts of this run do not speak of, besides what holds for every run.
+    pub limits: Vec<String>,
 }

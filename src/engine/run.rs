@@ -205,7 +205,9 @@ pub(super) fn start_info(options: &Options) -> RunInfo {
         probe_digest: options.about.probe_digest.clone(),
         probe_images: Vec::new(),
         settings: options.about.settings.clone(),
-        limits: vec![NEW_CONNECTIONS_ONLY.to_owned()],
+        limits: std::iter::once(NEW_CONNECTIONS_ONLY.to_owned())
+            .chain(options.about.limits.clone())
+            .collect(),
     }
 }
 

@@ -115,3 +115,29 @@ fn manifests_without_a_pod_or_a_policy_are_said_and_nothing_is_not_predicted() {
             .complains("nothing to predict");
     }
 }
+
+#[test]
+fn every_report_says_that_policies_are_not_read() {
+    let files = Files::new();
+    let manifests = files.with(
+        "m.yaml",
+        format!("{PODS}---\napiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{ name: closed, namespace: shop }}\nspec: {{}}\n"),
+    );
+    let suite = files.with("s.yaml", SUITE);
+    let reports: Vec<String> = ["json", "junit", "tap", "ctrf"]
+        .iter()
+        .map(|format| format!("{format}={}", files.name(format)))
+        .collect();
+    let mut arguments = vec!["run", suite.as_str(), "--lab", manifests.as_str()];
+    for report in &reports {
+        arguments.extend(["--report", report.as_str()]);
+    }
+    ran(&mut watertight(arguments)).ends(0);
+    for format in ["json", "junit", "tap", "ctrf"] {
+        let text = std::fs::read_to_string(files.path(format)).unwrap();
+        assert!(
+            text.contains("not read can deny what is shown as allowed"),
+            "{format}: {text}"
+        );
+    }
+}

@@ -136,4 +136,20 @@ mod tests {
             "{leak:?}"
         );
     }
+
+    #[test]
+    fn family_is_named_where_flows_of_the_other_agree() {
+        let (allowed, denied) = (Some(Expected::Allowed), Some(Expected::Denied));
+        let over = |family, predicted| FlowReport {
+            family,
+            ..flow(predicted, FlowOutcome::Proven)
+        };
+        let text = |of_v4, of_v6| {
+            let flows = [over(Family::V4, of_v4), over(Family::V6, of_v6)];
+            unpredicted(Expected::Denied, &flows).unwrap_or_default()
+        };
+        assert!(text(denied, allowed).contains("on node-2 over IPv6 was denied"));
+        assert!(!text(allowed, allowed).contains(" over "));
+        assert_eq!(text(denied, denied), "");
+    }
 }

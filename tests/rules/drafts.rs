@@ -4,10 +4,10 @@
 use crate::{generate, worlds};
 use proptest::prelude::*;
 use watertight::app::{outside_hosts, plan_in};
-use watertight::backend::lab::usable_outside;
+use watertight::backend::lab::{World, usable_outside};
 use watertight::inventory::{Manifests, load_manifests};
 use watertight::plan::{
-    BackendKind, Check, DraftError, DraftOptions, Plan, Provability, Selection, draft,
+    BackendKind, Check, DraftError, DraftOptions, Plan, Provability, Selection, draft, survey,
 };
 use watertight::source::Sources;
 use watertight::suite::{self, Expected, Suite};
@@ -35,7 +35,23 @@ fn planned(manifests: &Manifests) -> Result<(String, Plan), DraftError> {
     let world = worlds::place(manifests, &outside_hosts(&suites));
     let plan = plan_in(&world, &suites, &Selection::default())
         .unwrap_or_else(|error| panic!("{error:?}\n{text}"));
+    assert_surveyed(&world, &suites, &plan);
     Ok((text, plan))
+}
+
+/// Asserts that a survey gives the checks of a plan, with the same predictions.
+fn assert_surveyed(world: &World, suites: &[Suite], plan: &Plan) {
+    let mut planned = plan.checks().iter();
+    let mut each = |check: &Check| {
+        let other = planned.next().expect("a check of the plan");
+        assert_eq!(check.name, other.name);
+        assert_eq!(check.prediction, other.prediction, "{}", check.name);
+        // A plan adds what it sweeps to the text.
+        let kind = |check: &Check| std::mem::discriminant(&check.provability);
+        assert_eq!(kind(check), kind(other), "{}", check.name);
+    };
+    let surveyed = survey(suites, world.inventory(), &world.properties(), &mut each);
+    assert_eq!(surveyed, Ok(plan.checks().len()));
 }
 
 fn options() -> DraftOptions {

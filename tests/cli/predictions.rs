@@ -166,13 +166,13 @@ fn what_depends_on_addresses_that_are_not_given_is_unknown_everywhere() {
 #[test]
 fn nothing_is_neither_predicted_nor_compared() {
     let files = Files::new();
-    let policy = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p, namespace: n}, spec: {podSelector: {}}}\n";
-    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: n}, spec: {containers: [{name: c, image: i}]}}\n";
-    let host = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: n}, spec: {hostNetwork: true, containers: [{name: c, image: i}]}}\n";
+    let policy = "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p, namespace: 'n'}, spec: {podSelector: {}}}\n";
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: 'n'}, spec: {containers: [{name: c, image: i}]}}\n";
+    let host = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: 'n'}, spec: {hostNetwork: true, containers: [{name: c, image: i}]}}\n";
     let policies = files.with("policies.yaml", policy);
     let namespace = files.with(
         "namespace.yaml",
-        "{apiVersion: v1, kind: Namespace, metadata: {name: n}}\n",
+        "{apiVersion: v1, kind: Namespace, metadata: {name: 'n'}}\n",
     );
     let pods = files.with("pods.yaml", pod);
     let hosts = files.with("hosts.yaml", format!("{host}---\n{policy}"));

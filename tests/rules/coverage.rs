@@ -95,17 +95,17 @@ fn policy_counts_once_and_the_labs_own_dns_not_at_all() {
     let text = "\
 apiVersion: v1
 kind: Pod
-metadata: { name: a, namespace: n, labels: { app: a } }
+metadata: { name: a, namespace: 'n', labels: { app: a } }
 spec: { containers: [{ name: c, image: i, ports: [{ containerPort: 80 }] }] }
 ---
 apiVersion: v1
 kind: Pod
-metadata: { name: b, namespace: n, labels: { app: b } }
+metadata: { name: b, namespace: 'n', labels: { app: b } }
 spec: { containers: [{ name: c, image: i, ports: [{ containerPort: 80 }] }] }
 ---
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
-metadata: { name: both, namespace: n }
+metadata: { name: both, namespace: 'n' }
 spec: { podSelector: { matchLabels: { app: a } }, policyTypes: [Ingress, Egress] }
 ";
     let covered = |line: &str| {

@@ -786,10 +786,10 @@ fn established_line_where_a_firewall_may_answer_is_unprovable() {
 fn controls_make_no_probes_in_namespaces_without_a_source() {
     let pod = |namespace: &str, name: &str, node: &str| {
         format!(
-            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: {namespace}, labels: {{app: {name}}}}}, spec: {{nodeName: {node}, containers: [{{name: c, image: c, ports: [{{containerPort: 80}}]}}]}}}}\n"
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: '{namespace}', labels: {{app: {name}}}}}, spec: {{nodeName: {node}, containers: [{{name: c, image: c, ports: [{{containerPort: 80}}]}}]}}}}\n"
         )
     };
-    let closed = "---\n{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: all, namespace: n}, spec: {podSelector: {}, policyTypes: [Ingress, Egress]}}\n";
+    let closed = "---\n{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: all, namespace: 'n'}, spec: {podSelector: {}, policyTypes: [Ingress, Egress]}}\n";
     let text = [
         pod("n", "a", "node-1"),
         pod("kube-system", "agent", "node-1"),

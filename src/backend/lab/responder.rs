@@ -418,7 +418,7 @@ mod tests {
         let text = "\
 apiVersion: v1
 kind: Pod
-metadata: { name: a, namespace: n, labels: { app: a } }
+metadata: { name: a, namespace: 'n', labels: { app: a } }
 spec:
   containers:
     - name: c
@@ -430,14 +430,14 @@ spec:
 ---
 apiVersion: v1
 kind: Service
-metadata: { name: s, namespace: n }
+metadata: { name: s, namespace: 'n' }
 spec:
   selector: { app: a }
-  ports: [{ name: x, port: 80, targetPort: 5 }, { name: y, port: 6, protocol: UDP }, { name: z, port: 81, targetPort: web }]
+  ports: [{ name: x, port: 80, targetPort: 5 }, { name: 'y', port: 6, protocol: UDP }, { name: z, port: 81, targetPort: web }]
 ---
 apiVersion: v1
 kind: Service
-metadata: { name: of-others, namespace: n }
+metadata: { name: of-others, namespace: 'n' }
 spec: { selector: { app: b }, ports: [{ port: 7 }] }
 ";
         let mut sources = Sources::new();

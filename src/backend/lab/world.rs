@@ -55,8 +55,8 @@ impl Default for Layout {
     }
 }
 
-/// The families that manifests show: by the addresses of pods and Services and by the `ipFamilies`
-/// of Services. Most show none, and most clusters have IPv4 alone.
+/// The families that manifests show: by the addresses of nodes, pods and Services and by the
+/// `ipFamilies` of Services. Most show none, and most clusters have IPv4 alone.
 pub fn shown_families(manifests: &Manifests) -> Families {
     let of_pods = manifests.pods.iter().flat_map(|pod| &pod.addresses);
     let of_services = manifests
@@ -68,7 +68,9 @@ pub fn shown_families(manifests: &Manifests) -> Families {
         .iter()
         .flat_map(|service| &service.families)
         .copied();
-    let addressed = of_pods
+    let of_nodes = manifests.nodes.values().flat_map(|node| &node.addresses);
+    let addressed = of_nodes
+        .chain(of_pods)
         .chain(of_services)
         .map(|address| Family::of(*address));
     Families::of(addressed.chain(stated)).unwrap_or(Families::V4)
@@ -724,13 +726,13 @@ mod tests {
     fn families_are_those_that_the_manifests_show_and_otherwise_ipv4() {
         let pod = |ip: &str| {
             format!(
-                "{{apiVersion: v1, kind: Pod, metadata: {{name: p, namespace: n}}, \
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: p, namespace: 'n'}}, \
                  spec: {{containers: [{{name: c, image: c}}]}}, status: {{phase: Running, podIP: '{ip}'}}}}\n---\n"
             )
         };
         let service = |spec: &str| {
             format!(
-                "{{apiVersion: v1, kind: Service, metadata: {{name: s, namespace: n}}, \
+                "{{apiVersion: v1, kind: Service, metadata: {{name: s, namespace: 'n'}}, \
                  spec: {{selector: {{app: a}}, ports: [{{port: 80}}]{spec}}}}}\n---\n"
             )
         };
@@ -773,9 +775,9 @@ mod tests {
             families: Some(Families::V4),
             ..Layout::default()
         };
-        let text = "{apiVersion: v1, kind: Service, metadata: {name: s, namespace: n}, \
+        let text = "{apiVersion: v1, kind: Service, metadata: {name: s, namespace: 'n'}, \
                     spec: {selector: {app: a}, ipFamilies: [IPv4, IPv6], ports: [{port: 80}]}}\n---\n\
-                    {apiVersion: v1, kind: Pod, metadata: {name: p, namespace: n}, \
+                    {apiVersion: v1, kind: Pod, metadata: {name: p, namespace: 'n'}, \
                     spec: {containers: [{name: c, image: c}]}, status: {phase: Running, podIP: 'fd00::7'}}\n";
         let world = World::place(&manifests(text), &[], layout).expect("placed");
         let services = world.inventory.services.iter();

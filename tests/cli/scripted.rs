@@ -222,7 +222,7 @@ fn an_interrupted_run_names_the_unfinished_checks() {
     let files = Files::new();
     let suite = files.with("suite.yaml", suite("{}", &[DENIED, ALLOWED]));
     let text =
-        format!("flows:\n{BLOCKED}interrupted: {{ at: 1s, because: interrupted (SIGINT) }}\n");
+        format!("flows:\n{BLOCKED}interrupted: {{ at: 1500ms, because: interrupted (SIGINT) }}\n");
     let script = files.with("script.yaml", text);
     let mut command = watertight(["run", &suite, "--lab", WORLD, "--scripted", &script]);
     let ran = ran(command

@@ -41,6 +41,16 @@ impl Families {
         families.into_iter().map(Self::from).reduce(Self::and)
     }
 
+    /// The families that addresses and statements show; IPv4 alone, as in most clusters, where there
+    /// is none of them.
+    pub fn shown_by<'a>(
+        addresses: impl IntoIterator<Item = &'a IpAddr>,
+        stated: impl IntoIterator<Item = &'a Family>,
+    ) -> Self {
+        let addressed = addresses.into_iter().map(|address| Family::of(*address));
+        Self::of(addressed.chain(stated.into_iter().copied())).unwrap_or(Self::V4)
+    }
+
     /// Parses names, such as `["ipv4", "ipv6"]`, in any order.
     ///
     /// # Errors

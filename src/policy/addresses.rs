@@ -14,9 +14,8 @@
 
 use super::rules::{Block, of_family};
 use crate::inventory::{Cidr, Inventory};
-use crate::model::Family;
+use crate::model::{Families, Family};
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// What is known of the addresses of pods and nodes of an inventory.
@@ -24,7 +23,7 @@ use std::net::{IpAddr, Ipv4Addr};
 pub(super) struct AddressBook<'a> {
     inventory: &'a Inventory,
     /// The families in which an end has an address where none of its addresses is known.
-    families: OnceCell<Vec<Family>>,
+    families: OnceCell<Families>,
 }
 
 /// The address of one end in one family.
@@ -57,16 +56,9 @@ impl<'a> AddressBook<'a> {
         }
     }
 
-    /// The families that the inventory shows; IPv4 alone, as in most clusters, where it shows none.
-    fn shown_families(&self) -> &[Family] {
-        self.families.get_or_init(|| {
-            let shown = shown_families(self.inventory);
-            if shown.is_empty() {
-                vec![Family::V4]
-            } else {
-                shown.into_iter().collect()
-            }
-        })
+    /// The families that the inventory shows.
+    fn shown_families(&self) -> Families {
+        *self.families.get_or_init(|| shown_families(self.inventory))
     }
 
     /// The address of an end in a family, of all its addresses that are given.
@@ -76,7 +68,7 @@ impl<'a> AddressBook<'a> {
                 KnownAddress::Invented(address)
             }
             Some(address) => KnownAddress::At(address),
-            None if addresses.is_empty() && self.shown_families().contains(&family) => {
+            None if addresses.is_empty() && self.shown_families().contains(family) => {
                 KnownAddress::Somewhere(family)
             }
             None => KnownAddress::Absent,
@@ -92,7 +84,7 @@ impl<'a> AddressBook<'a> {
 
     /// Whether the inventory has both families.
     pub(super) fn is_dual_stack(&self) -> bool {
-        self.shown_families().len() > 1
+        self.shown_families() == Families::Both
     }
 
     /// Whether a block contains an end.
@@ -145,21 +137,15 @@ impl Membership {
     }
 }
 
-/// The families that an inventory shows: by addresses of pods, nodes and Services, and by the
+/// The families that an inventory shows: by addresses of nodes, pods and Services, and by the
 /// `ipFamilies` of Services.
-fn shown_families(inventory: &Inventory) -> BTreeSet<Family> {
-    let of_pods = inventory.pods.iter().flat_map(|pod| &pod.addresses);
+fn shown_families(inventory: &Inventory) -> Families {
     let of_nodes = inventory.nodes.iter().flat_map(|node| &node.addresses);
+    let of_pods = inventory.pods.iter().flat_map(|pod| &pod.addresses);
     let services = inventory.services.iter();
     let of_services = services.clone().flat_map(|service| &service.addresses);
-    let stated = services.flat_map(|service| &service.families).copied();
-
-    of_pods
-        .chain(of_nodes)
-        .chain(of_services)
-        .map(|address| Family::of(*address))
-        .chain(stated)
-        .collect()
+    let stated = services.flat_map(|service| &service.families);
+    Families::shown_by(of_nodes.chain(of_pods).chain(of_services), stated)
 }
 
 /// The private IPv4 ranges (RFC 1918): the first address and the prefix length of each.

@@ -58,22 +58,12 @@ impl Default for Layout {
 /// The families that manifests show: by the addresses of nodes, pods and Services and by the
 /// `ipFamilies` of Services. Most show none, and most clusters have IPv4 alone.
 pub fn shown_families(manifests: &Manifests) -> Families {
-    let of_pods = manifests.pods.iter().flat_map(|pod| &pod.addresses);
-    let of_services = manifests
-        .services
-        .iter()
-        .flat_map(|service| &service.addresses);
-    let stated = manifests
-        .services
-        .iter()
-        .flat_map(|service| &service.families)
-        .copied();
     let of_nodes = manifests.nodes.values().flat_map(|node| &node.addresses);
-    let addressed = of_nodes
-        .chain(of_pods)
-        .chain(of_services)
-        .map(|address| Family::of(*address));
-    Families::of(addressed.chain(stated)).unwrap_or(Families::V4)
+    let of_pods = manifests.pods.iter().flat_map(|pod| &pod.addresses);
+    let services = manifests.services.iter();
+    let of_services = services.clone().flat_map(|service| &service.addresses);
+    let stated = services.flat_map(|service| &service.families);
+    Families::shown_by(of_nodes.chain(of_pods).chain(of_services), stated)
 }
 
 /// The reason why a world cannot be built. Messages fit after "failed to".

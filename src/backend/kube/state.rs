@@ -1,7 +1,7 @@
 //! The state of a probe's container, read from its pod's status. Pure.
 
 use super::names::CONTAINER;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateWaiting, ContainerStatus, Pod};
 use std::time::Duration;
 
 /// How long a probe pod may wait to be scheduled. Adding a node for it would take minutes, so the
@@ -60,6 +60,17 @@ const NO_IMAGE: [&str; 7] = [
 /// Other waiting reasons that waiting does not resolve.
 const UNRECOVERABLE: [&str; 2] = ["CreateContainerConfigError", "CreateContainerError"];
 
+/// How the kubelet's message begins where it has not yet read a Secret or ConfigMap for the container
+/// (Kubernetes, `pkg/kubelet/util/manager/watch_based_manager.go`); it soon tries again.
+const NOT_YET_READ: &str = "failed to sync ";
+
+/// Whether waiting does not resolve why a container waits.
+fn is_unrecoverable(waiting: &ContainerStateWaiting) -> bool {
+    let reason = waiting.reason.as_deref().unwrap_or_default();
+    let message = waiting.message.as_deref().unwrap_or_default();
+    UNRECOVERABLE.contains(&reason) && !message.starts_with(NOT_YET_READ)
+}
+
 /// Reads the state of a pod's container, by default the one of a probe pod; `None` is a pod that
 /// does not exist.
 pub(super) fn probe_state(pod: Option<&Pod>, container: Option<&str>) -> ProbeState {
@@ -108,7 +119,7 @@ pub(super) fn probe_state(pod: Option<&Pod>, container: Option<&str>) -> ProbeSt
                     node: node_of(pod),
                     answer: why,
                 })
-            } else if UNRECOVERABLE.contains(&reason.as_str()) {
+            } else if is_unrecoverable(waiting) {
                 ProbeState::Ended(why)
             } else {
                 ProbeState::NotStarted(why)
@@ -227,6 +238,18 @@ mod tests {
                 )
             );
         }
+    }
+
+    #[test]
+    fn secret_that_the_kubelet_has_not_read_yet_is_waited_for_and_a_missing_one_is_not() {
+        let waiting = |message: &str| {
+            let reason = "CreateContainerConfigError";
+            state_of_container(json!({ "waiting": { "reason": reason, "message": message } }))
+        };
+        let late = waiting("failed to sync secret cache: timed out waiting for the condition");
+        assert!(matches!(late, ProbeState::NotStarted(_)), "{late:?}");
+        let missing = waiting("secret \"s\" not found");
+        assert!(matches!(missing, ProbeState::Ended(_)), "{missing:?}");
     }
 
     #[test]

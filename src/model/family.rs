@@ -47,8 +47,8 @@ impl Families {
         addresses: impl IntoIterator<Item = &'a IpAddr>,
         stated: impl IntoIterator<Item = &'a Family>,
     ) -> Self {
-        let addressed = addresses.into_iter().map(|address| Family::of(*address));
-        Self::of(addressed.chain(stated.into_iter().copied())).unwrap_or(Self::V4)
+        let of_these = addresses.into_iter().map(|address| Family::of(*address));
+        Self::of(of_these.chain(stated.into_iter().copied())).unwrap_or(Self::V4)
     }
 
     /// Parses names, such as `["ipv4", "ipv6"]`, in any order.

@@ -12,6 +12,7 @@
 
 mod cluster {
     pub(crate) mod account;
+    pub(crate) mod broken;
     pub(crate) mod cases;
     pub(crate) mod changes;
     pub(crate) mod closed;

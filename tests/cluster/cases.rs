@@ -3,8 +3,8 @@
 use super::run::{Said, TRIES, clean, running_probes, shop, started};
 use super::world::{apply, control, kubectl, put, until, until_gone};
 use super::{
-    account, changes, closed, established, hung, killed, ours as annotated, outages, predicted,
-    refused, secrets, sweeps, untouched, within,
+    account, broken, changes, closed, established, hung, killed, ours as annotated, outages,
+    predicted, refused, secrets, sweeps, untouched, within,
 };
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -132,6 +132,14 @@ pub(crate) fn all() -> Vec<Evaluation> {
         with_control(
             "a_node_that_enforces_nothing_is_a_leak",
             enforcement_stopped,
+        ),
+        with_control(
+            "a_node_that_does_not_forward_is_no_deny",
+            broken::node_does_not_forward,
+        ),
+        case(
+            "a_request_that_is_sent_once_and_that_nothing_denies_is_a_leak",
+            broken::sent_once,
         ),
         with_control(
             "the_runners_account_is_held_to_probe_pods",

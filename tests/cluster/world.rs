@@ -231,6 +231,7 @@ pub(crate) fn remove() {
         super::changes::MUTE,
     ];
     namespaces.extend([
+        super::broken::NAMESPACE,
         super::killed::NAMESPACE,
         super::untouched::NAMESPACE,
         super::ours::NAMESPACE,

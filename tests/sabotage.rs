@@ -49,7 +49,7 @@ mod worlds;
 
 use breaks::Base;
 use coverage::Exercised;
-use runner::{Evaluation, Ran, Turns, Wanted, run_whole};
+use runner::{Evaluation, Hand, How, Ran, Turns, Wanted, run, run_whole};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -109,6 +109,22 @@ impl Job {
             name,
             work: Box::new(|| Box::pin(work())),
         }
+    }
+
+    /// A run of what `case` writes down, broken by `act`: its first checks must come back as wanted,
+    /// in order; of further ones nothing is said.
+    fn of_checks(
+        name: String,
+        how: How,
+        wanted: Vec<Wanted>,
+        case: impl FnOnce() -> Evaluation + Send + 'static,
+        act: impl AsyncFn(Hand) -> Result<(), lab::Error> + Send + 'static,
+    ) -> Self {
+        Self::new(name, async move || {
+            Done::of(run(&case(), how, act).await, |ran| {
+                ran.differing(|index| wanted.get(index).cloned())
+            })
+        })
     }
 }
 

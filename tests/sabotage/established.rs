@@ -1,10 +1,10 @@
 //! Connections that were open before a policy was applied: the lab lets them pass, as most plugins
 //! do, unless the nodes forget them.
 
-use crate::runner::{Evaluation, Hand, How, Wanted, run};
+use crate::Job;
+use crate::runner::{Hand, How, Wanted};
 use crate::scene::Scene;
 use crate::scenes::listener;
-use crate::{Done, Job};
 use std::time::Duration;
 use watertight::backend::lab::{self, Deny};
 use watertight::inventory::{NetworkPolicy, Policy, RuleOrigins};
@@ -214,11 +214,14 @@ fn scene(
     world.line(KEPT, "established: true");
     world.line(ADMITTED, "");
     world.line(ELSEWHERE, "");
-    Job::new(format!("established / {name}"), async move || {
-        let folder = format!("established-{}", name.replace(' ', "-"));
-        let case: Evaluation = world.case(&folder).denying(deny);
-        Done::of(run(&case, How::DURING, act).await, |ran| {
-            ran.differing(|index| (index == 0).then(|| wanted.clone()))
-        })
-    })
+    Job::of_checks(
+        format!("established / {name}"),
+        How::DURING,
+        vec![wanted],
+        move || {
+            let folder = format!("established-{}", name.replace(' ', "-"));
+            world.case(&folder).denying(deny)
+        },
+        act,
+    )
 }

@@ -4,10 +4,10 @@
 //! A handshake's packets are small. A path that carries them and loses larger ones is silent to a
 //! request just as an enforcer is that drops it.
 
-use crate::runner::{Evaluation, Hand, How, Wanted, run};
+use crate::Job;
+use crate::runner::{Hand, How, Wanted};
 use crate::scene::Scene;
 use crate::scenes::{addresses, listener, source, unproven};
-use crate::{Done, Job};
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -185,11 +185,11 @@ fn scene(
     for (line, settings, _) in lines {
         world.line(line, settings);
     }
-    let wanted: Vec<Wanted> = lines.iter().map(|(.., wanted)| wanted.clone()).collect();
-    Job::new(format!("losses / {lost}"), async move || {
-        let case: Evaluation = world.case(&format!("losses-{}", lost.replace([' ', ','], "-")));
-        Done::of(run(&case, How::BEFORE, act).await, |ran| {
-            ran.differing(|index| wanted.get(index).cloned())
-        })
-    })
+    Job::of_checks(
+        format!("losses / {lost}"),
+        How::BEFORE,
+        lines.iter().map(|(.., wanted)| wanted.clone()).collect(),
+        move || world.case(&format!("losses-{}", lost.replace([' ', ','], "-"))),
+        act,
+    )
 }

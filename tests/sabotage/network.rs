@@ -4,10 +4,10 @@
 //! What nodes can do must not be taken for what pods can do: a pod's packets have another source
 //! address, another way back, and are forwarded by their own node.
 
-use crate::runner::{Evaluation, Hand, How, Wanted, When, run};
+use crate::Job;
+use crate::runner::{Hand, How, Wanted, When};
 use crate::scene::Scene;
 use crate::scenes::listener;
-use crate::{Done, Job};
 use std::net::IpAddr;
 use std::time::Duration;
 use watertight::backend::lab::{self, RouteHolder};
@@ -256,11 +256,11 @@ fn scene(
     for (line, _) in lines {
         world.line(line, "hold: 3s");
     }
-    let wanted: Vec<Wanted> = lines.iter().map(|(_, wanted)| wanted.clone()).collect();
-    Job::new(format!("network / {name}"), async move || {
-        let case: Evaluation = world.case(&format!("network-{}", folder(name)));
-        Done::of(run(&case, how, act).await, |ran| {
-            ran.differing(|index| wanted.get(index).cloned())
-        })
-    })
+    Job::of_checks(
+        format!("network / {name}"),
+        how,
+        lines.iter().map(|(_, wanted)| wanted.clone()).collect(),
+        move || world.case(&format!("network-{}", folder(name))),
+        act,
+    )
 }

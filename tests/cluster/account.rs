@@ -3,7 +3,9 @@
 //! namespace.
 
 use super::run::calm_suite;
-use super::world::{IMAGE, apply, control_output, deployment, kubectl, try_kubectl, until};
+use super::world::{
+    IMAGE, apply, control_output, deployment, kubectl, put_namespace, try_kubectl, until,
+};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -520,9 +522,7 @@ fn components_allow_one_thing_each(account: &Account, image: &str) {
 /// An ordinary run passes with the rights of `rbac` under `admission`; a thief of the token gets no
 /// further than probe pods.
 pub(super) fn held_to_probe_pods() {
-    apply(&format!(
-        "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {NAMESPACE} }}\n"
-    ));
+    put_namespace(NAMESPACE);
     apply(&world());
     for name in ["server", "client", "friend"] {
         let deployment = format!("deployment/{name}");

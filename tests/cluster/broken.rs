@@ -1,7 +1,7 @@
 //! A network that is broken where no policy denies anything, and a request that is sent once.
 
 use super::run::{Said, calm_suite};
-use super::world::{IMAGE, apply, kubectl};
+use super::world::{apply, pod, put_namespace, wait_for_pods};
 use std::process::Command;
 
 /// The namespace.
@@ -9,20 +9,9 @@ pub(crate) const NAMESPACE: &str = "wt-test-broken";
 
 /// The client and the server are on different nodes.
 fn world() -> String {
-    let pods = [("client", 1), ("near", 1), ("server", 2), ("far", 2)].map(|(name, node)| {
-        format!(
-            "apiVersion: v1
-kind: Pod
-metadata: {{ name: {name}, namespace: {NAMESPACE}, labels: {{ app: {name} }} }}
-spec:
-  nodeName: node-{node}
-  terminationGracePeriodSeconds: 0
-  containers: [{{ name: c, image: {IMAGE}, imagePullPolicy: Never, args: [netexec, --http-port=8080, --udp-port=-1] }}]
----
-"
-        )
-    });
-    pods.concat()
+    [("client", 1), ("near", 1), ("server", 2), ("far", 2)]
+        .map(|(name, node)| pod(NAMESPACE, name, &format!("app: {name}"), node, 8080))
+        .concat()
 }
 
 fn suite(line: &str) -> String {
@@ -42,19 +31,9 @@ spec:
 }
 
 fn put() {
-    apply(&format!(
-        "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {NAMESPACE} }}\n"
-    ));
+    put_namespace(NAMESPACE);
     apply(&world());
-    kubectl(&[
-        "-n",
-        NAMESPACE,
-        "wait",
-        "pods",
-        "--all",
-        "--for=condition=Ready",
-        "--timeout=60s",
-    ]);
+    wait_for_pods(NAMESPACE, &["--all"]);
 }
 
 /// A node forwards nothing while this exists: its own packets leave it, those of its pods do not.

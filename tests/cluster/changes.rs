@@ -3,7 +3,7 @@
 
 use super::cases::{TIERS, ours};
 use super::run::{Said, disturbed, running_probes};
-use super::world::{apply, deployment, kubectl, put, suite, until_gone};
+use super::world::{apply, deployment, kubectl, put, put_namespace, suite, until_gone};
 use std::time::Duration;
 
 /// A run of some checks of the shop that is long enough for something to happen in the middle of
@@ -200,9 +200,7 @@ spec:
 /// A source that may send nothing: successes before its own node knows the new pod are a start-up
 /// leak, whatever the target admits; without its policy every deny is violated.
 pub(crate) fn source_without_egress() {
-    apply(&format!(
-        "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {MUTE} }}\n"
-    ));
+    put_namespace(MUTE);
     let world: String = ["mute", "open", "picky"]
         .map(|name| deployment(MUTE, name))
         .concat();

@@ -2,7 +2,7 @@
 //! the targets answer.
 
 use super::run::{Said, calm_suite, suite};
-use super::world::{IMAGE, apply, kubectl, until};
+use super::world::{apply, kubectl, put_namespace, until, wait_for_pods};
 use std::time::Duration;
 
 /// The namespace.
@@ -36,17 +36,7 @@ spec:
 ";
 
 fn pod(name: &str, labels: &str, node: u8, port: u16) -> String {
-    format!(
-        "apiVersion: v1
-kind: Pod
-metadata: {{ name: {name}, namespace: {NAMESPACE}, labels: {{ {labels} }} }}
-spec:
-  nodeName: node-{node}
-  terminationGracePeriodSeconds: 0
-  containers: [{{ name: c, image: {IMAGE}, imagePullPolicy: Never, args: [netexec, --http-port={port}, --udp-port=-1] }}]
----
-"
-    )
+    super::world::pod(NAMESPACE, name, labels, node, port)
 }
 
 fn service(name: &str, selector: &str, target: u16) -> String {
@@ -69,9 +59,7 @@ spec: { podSelector: { matchLabels: { app: server } }, policyTypes: [Ingress] }
 
 /// Applies the namespace's objects and waits until its pods are ready.
 fn put() {
-    apply(&format!(
-        "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {NAMESPACE} }}\n"
-    ));
+    put_namespace(NAMESPACE);
     let crash =
         pod("crash", "app: server, in: crash", 2, 8080).replace("[netexec,", "[no-such-command,");
     let world = [
@@ -88,16 +76,7 @@ fn put() {
         CLOSED.to_owned(),
     ];
     apply(&world.concat());
-    kubectl(&[
-        "-n",
-        NAMESPACE,
-        "wait",
-        "pods",
-        "-l",
-        "in!=crash",
-        "--for=condition=Ready",
-        "--timeout=60s",
-    ]);
+    wait_for_pods(NAMESPACE, &["-l", "in!=crash"]);
 }
 
 /// Verdicts of the client's denied checks to each of these targets.

@@ -3,7 +3,7 @@
 
 use super::cases::{made, ours};
 use super::run::started_with;
-use super::world::{IMAGE, apply, kubectl, until_gone};
+use super::world::{apply, pod, put_namespace, until_gone, wait_for_pods};
 use serde_json::Value;
 use std::sync::OnceLock;
 use std::thread::sleep;
@@ -42,19 +42,8 @@ fn suites() -> [String; 2] {
 }
 
 fn world() -> String {
-    let pods = [("client", 1), ("closed", 2), ("open", 2)].map(|(name, node)| {
-        format!(
-            "apiVersion: v1
-kind: Pod
-metadata: {{ name: {name}, namespace: {NAMESPACE}, labels: {{ app: {name} }} }}
-spec:
-  nodeName: node-{node}
-  terminationGracePeriodSeconds: 0
-  containers: [{{ name: c, image: {IMAGE}, imagePullPolicy: Never, args: [netexec, --http-port=8080, --udp-port=-1] }}]
----
-"
-        )
-    });
+    let pods = [("client", 1), ("closed", 2), ("open", 2)]
+        .map(|(name, node)| pod(NAMESPACE, name, &format!("app: {name}"), node, 8080));
     let policy = "apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: { name: closed, namespace: wt-test-killed }
@@ -76,19 +65,9 @@ static KILLED: OnceLock<Instant> = OnceLock::new();
 
 /// Kills runners at different moments, and reads what each said until then.
 fn kill() -> Instant {
-    apply(&format!(
-        "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {NAMESPACE} }}\n"
-    ));
+    put_namespace(NAMESPACE);
     apply(&world());
-    kubectl(&[
-        "-n",
-        NAMESPACE,
-        "wait",
-        "pods",
-        "--all",
-        "--for=condition=Ready",
-        "--timeout=60s",
-    ]);
+    wait_for_pods(NAMESPACE, &["--all"]);
 
     for (nth, moment) in MOMENTS_MS.into_iter().enumerate() {
         let folder = tempfile::tempdir().unwrap();

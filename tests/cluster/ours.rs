@@ -1,7 +1,7 @@
 //! Objects of others that carry the annotation of runs: they are tested, watched and left alone.
 
 use super::run::{calm_suite, clean};
-use super::world::{IMAGE, apply, kubectl};
+use super::world::{IMAGE, apply, kubectl, put_namespace};
 
 /// The namespace.
 pub(crate) const NAMESPACE: &str = "wt-test-ours";
@@ -84,9 +84,7 @@ fn annotated() -> Vec<String> {
 /// A pod that every source reaches is a leak, also where it carries the annotation; `clean` leaves it,
 /// its policy and its Service.
 pub(super) fn tested_and_left_alone() {
-    apply(&format!(
-        "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {NAMESPACE} }}\n"
-    ));
+    put_namespace(NAMESPACE);
     apply(&world());
     for name in ["web", "exposed", "client", "api"] {
         let deployment = format!("deployment/{name}");

@@ -2,7 +2,7 @@
 //! packets do.
 
 use super::run::suite;
-use super::world::{IMAGE, apply, kubectl};
+use super::world::{IMAGE, apply, wait_for_pods};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -117,15 +117,7 @@ spec:
     apply(&world);
 
     for (namespace, _) in NAMESPACES {
-        kubectl(&[
-            "-n",
-            namespace,
-            "wait",
-            "pods",
-            "--all",
-            "--for=condition=Ready",
-            "--timeout=60s",
-        ]);
+        wait_for_pods(namespace, &["--all"]);
     }
 }
 

@@ -2,7 +2,7 @@
 //! replicas and their pods, disruption budgets, autoscalers, and what happened to workloads.
 
 use super::run::{Said, plan, suite};
-use super::world::{IMAGE, apply, kubectl, until};
+use super::world::{IMAGE, apply, kubectl, put_namespace, until};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -199,9 +199,7 @@ fn settled() -> bool {
 }
 
 pub(crate) fn all_the_time() {
-    apply(&format!(
-        "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {NAMESPACE} }}\n"
-    ));
+    put_namespace(NAMESPACE);
     apply(&world());
 
     for workload in ["deployment/web", "statefulset/set", "daemonset/each"] {

@@ -222,6 +222,35 @@ pub(crate) fn apply(manifest: &str) {
     fed(&["apply", "-f", "-"], manifest);
 }
 
+/// Makes a namespace.
+pub(crate) fn put_namespace(name: &str) {
+    apply(&format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata: {{ name: {name} }}\n"
+    ));
+}
+
+/// A pod on a node that answers HTTP on a port, as YAML with its separator.
+pub(crate) fn pod(namespace: &str, name: &str, labels: &str, node: u8, port: u16) -> String {
+    format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{ name: {name}, namespace: {namespace}, labels: {{ {labels} }} }}
+spec:
+  nodeName: node-{node}
+  terminationGracePeriodSeconds: 0
+  containers: [{{ name: c, image: {IMAGE}, imagePullPolicy: Never, args: [netexec, --http-port={port}, --udp-port=-1] }}]
+---
+"
+    )
+}
+
+/// Waits until pods of a namespace are ready; `which` as kubectl takes it.
+pub(crate) fn wait_for_pods(namespace: &str, which: &[&str]) {
+    let wait = ["-n", namespace, "wait", "pods"];
+    let ready = ["--for=condition=Ready", "--timeout=60s"];
+    kubectl(&[&wait[..], which, &ready].concat());
+}
+
 /// Takes the world down.
 pub(crate) fn remove() {
     let mut namespaces = vec![

@@ -64,32 +64,27 @@ impl Terminal {
 
     /// Shows a note on standard error. A closed standard error is no reason to stop.
     pub(crate) fn note(&self, text: &str) {
-        let word = if self.err.colour {
-            "\u{1b}[1mnote\u{1b}[0m"
-        } else {
-            "note"
-        };
-        let _closed = writeln!(io::stderr(), "{word}: {text}");
+        self.say("1", "note", text);
     }
 
     /// Shows a warning on standard error: what may make an answer wrong.
     pub(crate) fn warning(&self, text: &str) {
-        let word = if self.err.colour {
-            "\u{1b}[1;33mwarning\u{1b}[0m"
-        } else {
-            "warning"
-        };
-        let _closed = writeln!(io::stderr(), "{word}: {text}");
+        self.say("1;33", "warning", text);
     }
 
     /// Shows why the command ends.
     pub(crate) fn error(&self, text: &str) {
-        let word = if self.err.colour {
-            "\u{1b}[1;31merror\u{1b}[0m"
+        self.say("1;31", "error", text);
+    }
+
+    /// Writes a line to standard error that begins with a word, in a style of ECMA-48 (Select
+    /// Graphic Rendition) where colours can be shown.
+    fn say(&self, style: &str, word: &str, text: &str) {
+        let _closed = if self.err.colour {
+            writeln!(io::stderr(), "\u{1b}[{style}m{word}\u{1b}[0m: {text}")
         } else {
-            "error"
+            writeln!(io::stderr(), "{word}: {text}")
         };
-        let _closed = writeln!(io::stderr(), "{word}: {text}");
     }
 
     /// Shows diagnostics of the user's files.

@@ -608,37 +608,34 @@ const SHOWN: usize = 5;
 
 /// Notes on checks whose prediction depends on addresses that are not known; the first few.
 fn unknown_predictions(checks: &[Check]) -> Vec<String> {
-    let mut notes: Vec<String> = checks
-        .iter()
-        .filter_map(|check| {
-            let why = check.prediction_unknown.as_ref()?;
-            Some(format!("{} is not predicted: {why}", check.name))
-        })
-        .collect();
-
-    let more = notes.len().saturating_sub(SHOWN);
-    notes.truncate(SHOWN);
-    if more > 0 {
-        notes.push(format!(
-            "and {more} more checks are not predicted, for the same reason"
-        ));
-    }
-    notes
+    let notes = checks.iter().filter_map(|check| {
+        let why = check.prediction_unknown.as_ref()?;
+        Some(format!("{} is not predicted: {why}", check.name))
+    });
+    first_few(notes, |more| {
+        format!("and {more} more checks are not predicted, for the same reason")
+    })
 }
 
 /// Notes on checks that the policies contradict; the first few.
 fn contradictions(checks: &[Check]) -> Vec<String> {
-    let mut notes: Vec<String> = checks
+    let notes = checks
         .iter()
-        .filter_map(|check| Some(format!("{}: {}", check.name, check.contradiction()?)))
-        .collect();
+        .filter_map(|check| Some(format!("{}: {}", check.name, check.contradiction()?)));
+    first_few(notes, |more| {
+        format!("the policies contradict {more} more checks: watertight plan shows each")
+    })
+}
 
-    let more = notes.len().saturating_sub(SHOWN);
-    notes.truncate(SHOWN);
+/// The first of some notes, and a last one on how many more there are.
+fn first_few(
+    mut notes: impl Iterator<Item = String>,
+    on_more: impl FnOnce(usize) -> String,
+) -> Vec<String> {
+    let mut shown: Vec<String> = notes.by_ref().take(SHOWN).collect();
+    let more = notes.count();
     if more > 0 {
-        notes.push(format!(
-            "the policies contradict {more} more checks: watertight plan shows each"
-        ));
+        shown.push(on_more(more));
     }
-    notes
+    shown
 }

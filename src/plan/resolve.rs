@@ -2,7 +2,7 @@
 
 use super::addresses::Addressing;
 use super::builder::Builder;
-use super::checks::SuiteExpander;
+use super::checks::{Expansion, SuiteExpander};
 use super::controls;
 use super::coverage::coverage;
 use super::credentials;
@@ -79,13 +79,12 @@ pub fn resolve(
     selection: &Selection,
 ) -> Result<Plan, PlanError> {
     let mut builder = Builder::default();
-    let mut diagnostics = Vec::new();
+    let mut expanded = Expanded::default();
     let mut addressing = Addressing::of(inventory);
     if backend.kind == BackendKind::Cluster {
         addressing.send_from_within(suites);
     }
     let mut predictions = Predictions::new(inventory);
-    let mut without_checks = Vec::new();
     for (index, suite) in suites.iter().enumerate() {
         builder.suites.push(SuiteRef {
             name: suite.name.clone(),
@@ -95,7 +94,9 @@ pub fn resolve(
         builder.notes.extend(source_modes(suite));
         builder.ephemeral.extend(addressing.sent_from_within(suite));
         match backend.kind {
-            BackendKind::Cluster => diagnostics.extend(credentials::in_the_clear(suite)),
+            BackendKind::Cluster => expanded
+                .diagnostics
+                .extend(credentials::in_the_clear(suite)),
             BackendKind::Lab => {}
         }
         let expander = SuiteExpander::new(
@@ -107,18 +108,9 @@ pub fn resolve(
             predictions.as_mut().ok(),
             &mut builder,
         );
-        let expansion = expander.run();
-        diagnostics.extend(expansion.diagnostics);
-        if !expansion.has_checks {
-            without_checks.push(format!("{} ({})", suite.name, suite.file));
-        }
+        expanded.add(suite, expander.run());
     }
-    if !diagnostics.is_empty() {
-        return Err(PlanError::Invalid(diagnostics));
-    }
-    if !without_checks.is_empty() {
-        return Err(PlanError::SuiteWithoutChecks(without_checks));
-    }
+    expanded.check()?;
     if builder.checks.is_empty() {
         return Err(PlanError::NothingSelected);
     }
@@ -181,8 +173,7 @@ pub fn survey(
     let addressing = Addressing::of(inventory);
     let mut predictions = Predictions::new(inventory);
     let mut builder = Builder::default();
-    let mut diagnostics = Vec::new();
-    let mut without_checks = Vec::new();
+    let mut expanded = Expanded::default();
     let mut count = 0;
     let mut unprovable = AllUnprovable::default();
     for (index, suite) in suites.iter().enumerate() {
@@ -200,21 +191,41 @@ pub fn survey(
             predictions.as_mut().ok(),
             &mut builder,
         );
-        let expansion = expander.survey(&mut take);
-        diagnostics.extend(expansion.diagnostics);
-        if !expansion.has_checks {
-            without_checks.push(format!("{} ({})", suite.name, suite.file));
-        }
+        expanded.add(suite, expander.survey(&mut take));
     }
-    if !diagnostics.is_empty() {
-        return Err(PlanError::Invalid(diagnostics));
-    }
-    if !without_checks.is_empty() {
-        return Err(PlanError::SuiteWithoutChecks(without_checks));
-    }
+    expanded.check()?;
     match unprovable.error() {
         Some(error) => Err(error),
         None => Ok(count),
+    }
+}
+
+/// What is wrong with suites, once their lines are expanded.
+#[derive(Default)]
+struct Expanded {
+    diagnostics: Vec<PlanDiagnostic>,
+    /// The suites without a check.
+    without_checks: Vec<String>,
+}
+
+impl Expanded {
+    fn add(&mut self, suite: &Suite, expansion: Expansion) {
+        self.diagnostics.extend(expansion.diagnostics);
+        if !expansion.has_checks {
+            self.without_checks
+                .push(format!("{} ({})", suite.name, suite.file));
+        }
+    }
+
+    /// The error of all suites together, if there is one.
+    fn check(self) -> Result<(), PlanError> {
+        if !self.diagnostics.is_empty() {
+            return Err(PlanError::Invalid(self.diagnostics));
+        }
+        if !self.without_checks.is_empty() {
+            return Err(PlanError::SuiteWithoutChecks(self.without_checks));
+        }
+        Ok(())
     }
 }
 

@@ -129,6 +129,19 @@ impl Controls<'_, '_> {
         Some(namespaces.collect())
     }
 
+    /// The pods that controls may be sent from: ready ones on the pod network, of which probes can
+    /// be made.
+    fn possible_sources(&self) -> impl Iterator<Item = &Pod> {
+        let namespaces = self.namespaces_of_probes();
+        let pods = self.inventory.pods.iter();
+        pods.filter(|pod| pod.ready && !pod.host_network)
+            .filter(|pod| !self.inventory.runs_windows(&pod.node))
+            .filter(move |pod| {
+                let namespaces = namespaces.as_ref();
+                namespaces.is_none_or(|namespaces| namespaces.contains(&pod.namespace))
+            })
+    }
+
     /// Adds a flow to the reference pod on a node, if there is one with an address of a family.
     fn reach_reference_pod(
         &mut self,

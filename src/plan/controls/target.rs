@@ -251,18 +251,10 @@ impl Controls<'_, '_> {
         let original = self.flow(flow);
         let (to, target_kind) = (Arc::clone(&original.to), Arc::clone(&original.target_kind));
         let own = self.source_of(flow);
-        let namespaces = self.namespaces_of_probes();
         let mut workloads = BTreeSet::new();
         let candidates: Vec<Source> = self
-            .inventory
-            .pods
-            .iter()
-            .filter(|pod| pod.ready && !pod.host_network && !backends.contains(&pod.full_name()))
-            .filter(|pod| {
-                let namespaces = namespaces.as_ref();
-                namespaces.is_none_or(|namespaces| namespaces.contains(&pod.namespace))
-            })
-            .filter(|pod| !self.inventory.runs_windows(&pod.node))
+            .possible_sources()
+            .filter(|pod| !backends.contains(&pod.full_name()))
             .filter(|pod| workloads.insert((&pod.namespace, &pod.labels)))
             .map(source_of)
             .collect();

@@ -43,11 +43,11 @@ impl Controls<'_, '_> {
     ) {
         let namespaces = self.namespaces_of_probes();
         let mut search = Search {
-            of_namespaces: namespaces.as_ref().map_or_else(String::new, |namespaces| {
+            of_namespaces: namespaces.map_or_else(String::new, |namespaces| {
                 let names: Vec<&str> = namespaces.iter().map(String::as_str).collect();
                 format!(" of {}", names.join(", "))
             }),
-            candidates: self.candidate_pods(namespaces.as_ref()),
+            candidates: self.candidate_pods(),
             flows_on: self.flows_of_pods(),
             ..Search::default()
         };
@@ -66,14 +66,10 @@ impl Controls<'_, '_> {
         }
     }
 
-    fn candidate_pods(&self, namespaces: Option<&BTreeSet<String>>) -> Vec<Source> {
+    fn candidate_pods(&self) -> Vec<Source> {
         let mut kinds = HashSet::new();
-        self.inventory
-            .pods
-            .iter()
-            .filter(|pod| pod.ready && !pod.host_network && !pod.node.is_empty())
-            .filter(|pod| namespaces.is_none_or(|namespaces| namespaces.contains(&pod.namespace)))
-            .filter(|pod| !self.inventory.runs_windows(&pod.node))
+        self.possible_sources()
+            .filter(|pod| !pod.node.is_empty())
             .filter(|pod| kinds.insert((&pod.namespace, &pod.labels, &pod.node)))
             .map(source_of)
             .collect()

@@ -31,8 +31,8 @@ pub(crate) fn plan_in_manifests(
     Ok((planned.plan, inventory.clone()))
 }
 
-/// Plans the selected checks of suites in the cluster as it would be after `kubectl apply` of the manifests of `world`;
-/// without any, as it is. Hosts outside whose addresses are given have those.
+/// Plans the selected checks of suites in the cluster as it would be after `kubectl apply` of the
+/// manifests of `world`; without any, as it is. Hosts outside whose addresses are given have those.
 ///
 /// # Errors
 /// The cause has been shown.

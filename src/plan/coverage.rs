@@ -21,8 +21,8 @@ pub struct Coverage {
     pub rules: Touched,
     /// Ordered pairs of the suites' endpoints, and those between which no check has a flow.
     pub pairs: Touched,
-    /// Pods that do not share their node's network and are not the lab's own, and those that are neither source nor target of
-    /// a check by their own address.
+    /// Pods that do not share their node's network and are not the lab's own, and those that are
+    /// neither source nor target of a check by their own address.
     pub pods: Touched,
     /// Nodes, and those that no check sends from or to.
     pub nodes: Touched,

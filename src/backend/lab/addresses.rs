@@ -175,8 +175,8 @@ impl Addresses {
         }
     }
 
-    /// Invents an outside host's addresses, one of each family of the cluster, in the ranges that are set aside
-    /// for documentation; fewer where policies name all of a family's.
+    /// Invents an outside host's addresses, one of each family of the cluster, in the ranges that
+    /// are set aside for documentation; fewer where policies name all of a family's.
     pub(super) fn host(&mut self) -> Vec<IpAddr> {
         let v4 = [[203, 0, 113], [198, 51, 100]]
             .into_iter()

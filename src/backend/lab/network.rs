@@ -299,8 +299,8 @@ fn pod_link(number: usize) -> String {
     format!("pod{number}")
 }
 
-/// Routes the pod ranges of a node, by its number and addresses, to it; on the node itself, addresses of them that no pod has lead
-/// nowhere instead of back and forth.
+/// Routes the pod ranges of a node, by its number and addresses, to it; on the node itself,
+/// addresses of them that no pod has lead nowhere instead of back and forth.
 fn route_pod_ranges(
     router: &mut Rtnetlink,
     node: &mut Rtnetlink,

@@ -121,9 +121,10 @@ impl World {
     /// to every outside host.
     ///
     /// They have the families of the layout, or those that the manifests show, or IPv4 alone; an
-    /// outside host keeps every address that is given. Pods of one workload are spread over the nodes in turn, and each workload starts at another
-    /// node than the one declared before it, so that paths within a node and between nodes occur.
-    /// Cluster DNS is added unless the manifests contain it.
+    /// outside host keeps every address that is given. Pods of one workload are spread over the
+    /// nodes in turn, and each workload starts at another node than the one declared before it, so
+    /// that paths within a node and between nodes occur. Cluster DNS is added unless the manifests
+    /// contain it.
     ///
     /// # Errors
     /// [`PlaceError`] for an object that gets no node or address.

@@ -23,7 +23,8 @@ pub(super) struct DraftLine {
     pub(super) targets: BTreeSet<EndpointIndex>,
     /// Ports of the one target, as indexes into its known ports; `None` for all.
     pub(super) ports: Option<Vec<usize>>,
-    /// Whether sources and targets are the replicas of one endpoint, or of each of several that are equal.
+    /// Whether sources and targets are the replicas of one endpoint, or of each of several that are
+    /// equal.
     pub(super) pair: Pair,
     pub(super) reasons: Reasons,
 }

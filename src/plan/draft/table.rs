@@ -1,7 +1,7 @@
 //! What policies answer for each source, target and port.
 //!
-//! Endpoints of one namespace that policies treat in the same way, with the same ports, count as one: a table
-//! of their first members has the answers of all.
+//! Endpoints of one namespace that policies treat in the same way, with the same ports, count as
+//! one: a table of their first members has the answers of all.
 
 use super::super::addresses::Addressing;
 use super::super::endpoints::{EndpointKind, ResolvedEndpoint, ResolvedPort, resolve_endpoint};

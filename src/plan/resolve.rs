@@ -79,7 +79,7 @@ pub fn resolve(
     selection: &Selection,
 ) -> Result<Plan, PlanError> {
     let mut builder = Builder::default();
-    let mut expanded = Expanded::default();
+    let mut found = Expanded::default();
     let mut addressing = Addressing::of(inventory);
     if backend.kind == BackendKind::Cluster {
         addressing.send_from_within(suites);
@@ -108,9 +108,9 @@ pub fn resolve(
             predictions.as_mut().ok(),
             &mut builder,
         );
-        expanded.add(suite, expander.run());
+        found.add(suite, expander.run());
     }
-    expanded.check()?;
+    found.check()?;
     if builder.checks.is_empty() {
         return Err(PlanError::NothingSelected);
     }
@@ -173,7 +173,7 @@ pub fn survey(
     let addressing = Addressing::of(inventory);
     let mut predictions = Predictions::new(inventory);
     let mut builder = Builder::default();
-    let mut expanded = Expanded::default();
+    let mut found = Expanded::default();
     let mut count = 0;
     let mut unprovable = AllUnprovable::default();
     for (index, suite) in suites.iter().enumerate() {
@@ -191,9 +191,9 @@ pub fn survey(
             predictions.as_mut().ok(),
             &mut builder,
         );
-        expanded.add(suite, expander.survey(&mut take));
+        found.add(suite, expander.survey(&mut take));
     }
-    expanded.check()?;
+    found.check()?;
     match unprovable.error() {
         Some(error) => Err(error),
         None => Ok(count),

@@ -94,9 +94,7 @@ pub fn resolve(
         builder.notes.extend(source_modes(suite));
         builder.ephemeral.extend(addressing.sent_from_within(suite));
         match backend.kind {
-            BackendKind::Cluster => expanded
-                .diagnostics
-                .extend(credentials::in_the_clear(suite)),
+            BackendKind::Cluster => found.diagnostics.extend(credentials::in_the_clear(suite)),
             BackendKind::Lab => {}
         }
         let expander = SuiteExpander::new(

@@ -98,7 +98,7 @@ pub(crate) fn families(
 }
 
 /// Gives every check of suites with its prediction to `each`, in the world that the lab would make of
-/// manifests; `families` as in [`Layout`]. Returns how many there are.
+/// manifests; `families` as in [`Layout`].
 ///
 /// # Errors
 /// The cause has been shown.
@@ -109,7 +109,7 @@ pub(crate) fn survey(
     each: &mut dyn FnMut(&Check),
     sources: &Sources,
     terminal: &Terminal,
-) -> Result<usize, ExitCode> {
+) -> Result<(), ExitCode> {
     load::note_what_is_missing(manifests, terminal);
     let outside = hosts_to_place(suites, &Selection::default());
     let world = place(manifests, &outside, families, terminal)?;

@@ -51,7 +51,33 @@ fn assert_surveyed(world: &World, suites: &[Suite], plan: &Plan) {
         assert_eq!(kind(check), kind(other), "{}", check.name);
     };
     let surveyed = survey(suites, world.inventory(), &world.properties(), &mut each);
-    assert_eq!(surveyed, Ok(plan.checks().len()));
+    assert_eq!(surveyed, Ok(()));
+    assert_eq!(planned.next().map(|check| &check.name), None);
+}
+
+/// What is swept makes a suite provable, and its flows are none of a later suite's.
+#[test]
+fn suite_that_only_sweeps_is_surveyed_beside_others() {
+    let deployment = |name: &str, replicas: u8, port: u16| {
+        format!(
+            "---\n{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: {name}, namespace: shop}}, spec: {{replicas: {replicas}, selector: {{matchLabels: {{app: {name}}}}}, template: {{metadata: {{labels: {{app: {name}}}}}, spec: {{containers: [{{name: c, image: c, ports: [{{containerPort: {port}}}]}}]}}}}}}}}\n"
+        )
+    };
+    let text = deployment("a", 1, 80) + &deployment("b", 3, 8_080) + &deployment("c", 1, 80);
+    let closed = "---\n{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: c, namespace: shop}, spec: {podSelector: {matchLabels: {app: c}}, policyTypes: [Ingress]}}\n";
+    let world = worlds::world(text + closed, &[]);
+    let suite = |name: &str, lines: &str| {
+        worlds::suites(format!(
+            "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{name: {name}}}\nspec:\n  endpoints:\n    a: {{namespace: shop, workload: Deployment/a}}\n    b: {{namespace: shop, workload: Deployment/b}}\n    c: {{namespace: shop, workload: Deployment/c}}\n  expect: [{lines}]\n"
+        ))
+    };
+    let swept = suite("swept", "'a -> b:9000-9001 denied'");
+    let others = suite("others", "'b -> a:80 allowed', 'a -> c:80 denied'");
+    for suites in [swept.clone(), [swept, others].concat()] {
+        let plan = plan_in(&world, &suites, &Selection::default()).expect("a plan");
+        assert_eq!(plan.swept().len(), 2);
+        assert_surveyed(&world, &suites, &plan);
+    }
 }
 
 fn options() -> DraftOptions {

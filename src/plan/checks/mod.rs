@@ -461,11 +461,14 @@ impl<'a, 'b> SuiteExpander<'a, 'b> {
         }
     }
 
-    /// Predicts the checks so far, gives them to the survey and forgets them.
+    /// Predicts the checks so far, gives them to the survey and forgets them. What is swept is not
+    /// predicted: its flows may be forgotten already.
     fn give_checks(&mut self) {
+        let swept = std::mem::take(&mut self.builder.swept);
         if let Some(predictions) = &mut self.predictions {
             predict::predict(self.builder, predictions);
         }
+        self.builder.swept = swept;
         let checks = self.builder.take_checks();
         if let Some(each) = &mut self.survey {
             for check in &checks {

@@ -42,6 +42,10 @@ impl<'a> SuiteExpander<'a, '_> {
 
         let (_, _, transport) = range;
         for number in unknown {
+            // A survey needs one, which says that a plan would sweep.
+            if self.survey.is_some() && !self.builder.swept.is_empty() {
+                break;
+            }
             if Some(number) == self.reserved_port {
                 continue;
             }

@@ -4,7 +4,7 @@
 use crate::{generate, worlds};
 use proptest::prelude::*;
 use watertight::app::{outside_hosts, plan_in};
-use watertight::backend::lab::{World, usable_outside};
+use watertight::backend::lab::{Layout, World, usable_outside};
 use watertight::inventory::{Manifests, load_manifests};
 use watertight::plan::{
     BackendKind, Check, DraftError, DraftOptions, Plan, Provability, Selection, draft, survey,
@@ -65,14 +65,15 @@ fn suite_that_only_sweeps_is_surveyed_beside_others() {
     };
     let text = deployment("a", 1, 80) + &deployment("b", 3, 8_080) + &deployment("c", 1, 80);
     let closed = "---\n{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: c, namespace: shop}, spec: {podSelector: {matchLabels: {app: c}}, policyTypes: [Ingress]}}\n";
-    let world = worlds::world(text + closed, &[]);
+    let manifests = worlds::manifests(text + closed);
+    let world = World::place(&manifests, &[], Layout::default()).expect("a world");
     let suite = |name: &str, lines: &str| {
         worlds::suites(format!(
             "apiVersion: watertight.dev/v1\nkind: Suite\nmetadata: {{name: {name}}}\nspec:\n  endpoints:\n    a: {{namespace: shop, workload: Deployment/a}}\n    b: {{namespace: shop, workload: Deployment/b}}\n    c: {{namespace: shop, workload: Deployment/c}}\n  expect: [{lines}]\n"
         ))
     };
     let swept = suite("swept", "'a -> b:9000-9001 denied'");
-    let others = suite("others", "'b -> a:80 allowed', 'a -> c:80 denied'");
+    let others = suite("others", "'c -> a:80 allowed', 'a -> c:80 denied'");
     for suites in [swept.clone(), [swept, others].concat()] {
         let plan = plan_in(&world, &suites, &Selection::default()).expect("a plan");
         assert_eq!(plan.swept().len(), 2);

@@ -315,3 +315,13 @@ pub enum TargetPort {
     /// The name of a container's port, looked up on each pod.
     Name(String),
 }
+
+impl TargetPort {
+    /// Its number on a pod; `None` where the pod declares no port of that name.
+    pub fn number_on(&self, pod: &Pod, transport: Transport) -> Option<u16> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Name(name) => pod.named_port(name, transport).map(Port::number),
+        }
+    }
+}

@@ -2,7 +2,7 @@
 //! certain to get through.
 
 use super::addresses::target_kind_of;
-use super::endpoints::{selects, target_on};
+use super::endpoints::selects;
 use super::transport::model_transport;
 use super::{FlowId, TargetKey, TargetKind};
 use crate::inventory::Inventory;
@@ -89,7 +89,7 @@ pub(super) fn composite_targets(
     {
         let to = TargetKey {
             address: pod.address(Family::of(key.address))?,
-            port: target_on(&port.target, transport, pod)?,
+            port: port.target.number_on(pod, transport)?,
             ..key.clone()
         };
         backends.push((pod.node.clone(), to, target_kind_of(pod)));

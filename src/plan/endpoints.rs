@@ -353,7 +353,7 @@ impl<'a> ResolvedEndpoint<'a> {
         let transport = port.port.transport();
         self.pods
             .iter()
-            .filter_map(|pod| target_on(&port.target, transport, pod))
+            .filter_map(|pod| port.target.number_on(pod, transport))
             .filter_map(|number| Port::new(number, transport))
             .any(|target| ports.contains(&target))
     }
@@ -473,7 +473,7 @@ impl<'a> ResolvedEndpoint<'a> {
         }
         self.pods
             .iter()
-            .any(|pod| target_on(&port.target, transport, pod) == Some(number))
+            .any(|pod| port.target.number_on(pod, transport) == Some(number))
     }
 
     /// Whether any pod declares a port.
@@ -604,14 +604,6 @@ fn target_words(target: &TargetPort) -> String {
     match target {
         TargetPort::Number(number) => number.to_string(),
         TargetPort::Name(name) => format!("the port named {name}"),
-    }
-}
-
-/// The number of a Service's target port on a pod.
-pub(super) fn target_on(target: &TargetPort, transport: Transport, pod: &Pod) -> Option<u16> {
-    match target {
-        TargetPort::Number(number) => Some(*number),
-        TargetPort::Name(name) => pod.named_port(name, transport).map(Port::number),
     }
 }
 

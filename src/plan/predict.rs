@@ -4,7 +4,7 @@
 //! controls are tried. It never enters a verdict: nothing in `verdict` can reach it.
 
 use super::builder::Builder;
-use super::endpoints::{PodsByNamespace, target_on};
+use super::endpoints::PodsByNamespace;
 use super::transport::model_transport;
 use super::{Check, Flow, FlowId, Plan, Prediction, Source, TargetKind};
 use crate::inventory::{Inventory, Service};
@@ -468,7 +468,9 @@ impl<'a> Predictions<'a> {
             if !(pod.ready || service.publish_not_ready) {
                 continue;
             }
-            let target = target_on(&service_port.target, port.transport(), pod)
+            let target = service_port
+                .target
+                .number_on(pod, port.transport())
                 .and_then(|target| Port::new(target, port.transport()));
             arrivals.extend(target.map(|port| Arrival {
                 end: EndpointRef::ServicePod(number),

@@ -5,7 +5,7 @@ use super::grammar::Fragment;
 use super::item::parse_source;
 use super::names::{Names, can_send};
 use super::position::ScalarText;
-use super::shape::text;
+use super::shape::{one_or_more, text};
 use super::{
     EndpointId, Expected, Mechanism, Refusal, RequestText, RequiredTier, Settings, Spread, Subject,
     TargetItem, TargetWhat,
@@ -77,8 +77,7 @@ fn set(settings: &mut Settings, key: &str, value: &Node, diagnostics: &mut Diagn
 /// The families of `labFamilies`, which are of the whole suite.
 pub(super) fn lab_families(node: &Node) -> Option<Families> {
     let value = node.get("labFamilies")?;
-    let names = value.as_sequence().unwrap_or(std::slice::from_ref(value));
-    Families::parse(names.iter().filter_map(text)).ok()
+    Families::parse(one_or_more(value).into_iter().filter_map(text)).ok()
 }
 
 fn owned_text(node: &Node) -> Option<String> {

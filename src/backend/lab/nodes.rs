@@ -1,11 +1,9 @@
 //! Nodes that manifests declare: their labels, and their addresses where the lab can have them.
 
 use super::addresses::{Addresses, in_cluster, usable_outside};
-use super::world::Outside;
 use crate::inventory::Node;
 use crate::model::Family;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 /// Gives the nodes the labels and addresses of their declarations.
 ///
@@ -37,28 +35,12 @@ pub(super) fn apply_declared(
     }
 }
 
-/// The outside hosts without the addresses that nodes have; a host without a name that has no other
-/// address is none.
-pub(super) fn without_node_addresses(outside: &[Outside], nodes: &[Node]) -> Vec<Outside> {
-    let is_of_node = |address: &IpAddr| nodes.iter().any(|node| node.addresses.contains(address));
-    let mut hosts = Vec::new();
-    for host in outside {
-        let mut host = host.clone();
-        let had_addresses = !host.addresses.is_empty();
-        host.addresses.retain(|address| !is_of_node(address));
-        if !had_addresses || !host.addresses.is_empty() {
-            hosts.push(host);
-        }
-    }
-    hosts
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::backend::lab::{Layout, World};
+    use crate::backend::lab::{Layout, Outside, World};
     use crate::inventory::read_manifests;
     use crate::source::Sources;
+    use std::net::IpAddr;
 
     fn node(name: &str, address: &str) -> String {
         format!(
@@ -108,9 +90,13 @@ mod tests {
             addresses: vec![address.parse().expect("an address")],
             ..Outside::default()
         };
+        let named = Outside {
+            name: Some("api.example".into()),
+            ..at("192.0.2.11")
+        };
         let world = placed(
             &node("a", "192.0.2.11"),
-            &[at("192.0.2.11"), at("192.0.2.12")],
+            &[at("192.0.2.11"), at("192.0.2.12"), named],
         );
         assert_eq!(first_address(&world, "a"), "192.0.2.11");
         let addresses: Vec<_> = world
@@ -121,6 +107,12 @@ mod tests {
         assert_eq!(
             addresses,
             [&"192.0.2.12".parse::<IpAddr>().expect("an address")]
+        );
+        // A name that leads to a node still has its address.
+        let known = &world.inventory().hosts["api.example"];
+        assert_eq!(
+            known,
+            &["192.0.2.11".parse::<IpAddr>().expect("an address")]
         );
     }
 }

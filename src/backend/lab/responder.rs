@@ -10,7 +10,7 @@ use super::services::endpoints;
 use super::spawn::{SELF, prepare};
 use super::world::{World, is_dns};
 use super::{CONTROL_PORT, KUBELET_PORT};
-use crate::inventory::{Inventory, Pod, Service, ServicePort, TargetPort};
+use crate::inventory::{Inventory, Pod, Service, ServicePort};
 use crate::model::Port;
 use crate::plan::wire_transport;
 use crate::wire::Transport;
@@ -362,11 +362,11 @@ fn targets_on<'s>(
         return Vec::new();
     }
     let target = |port: &ServicePort| {
-        let number = match &port.target {
-            TargetPort::Number(number) => *number,
-            TargetPort::Name(name) => pod.named_port(name, port.port.transport())?.number(),
-        };
-        Some((number, wire_transport(port.port.transport())?))
+        let transport = port.port.transport();
+        Some((
+            port.target.number_on(pod, transport)?,
+            wire_transport(transport)?,
+        ))
     };
     ports.filter_map(target).collect()
 }

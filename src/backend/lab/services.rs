@@ -1,7 +1,7 @@
 //! Services as nodes implement them: the pods behind each address and port. Pure.
 
 use super::world::selects;
-use crate::inventory::{Inventory, Pod, Service, ServiceKind, ServicePort, TargetPort};
+use crate::inventory::{Inventory, Pod, Service, ServiceKind, ServicePort};
 use crate::model::Family;
 use crate::plan::wire_transport;
 use crate::wire;
@@ -127,10 +127,7 @@ pub(super) fn by_address(inventory: &Inventory) -> ByAddress {
 /// A pod's address and port behind a Service's port; `None` if it lacks the family or the named
 /// port.
 fn backend(pod: &Pod, port: &ServicePort, family: Family) -> Option<SocketAddr> {
-    let number = match &port.target {
-        TargetPort::Number(number) => *number,
-        TargetPort::Name(name) => pod.named_port(name, port.port.transport())?.number(),
-    };
+    let number = port.target.number_on(pod, port.port.transport())?;
     Some(SocketAddr::new(pod.address(family)?, number))
 }
 

@@ -2,7 +2,7 @@
 //! same world.
 
 use super::addresses::{self, Addresses, MAX_NODES};
-use super::nodes::{apply_declared, without_node_addresses};
+use super::nodes::apply_declared;
 use super::{CONTROL_PORT, KUBELET_PORT};
 use crate::inventory::{
     ContainerPort, DeclaredPod, Inventory, Labels, Manifests, Namespace, Node, Placement, Pod,
@@ -138,8 +138,7 @@ impl World {
         let mut addresses = Addresses::new(nodes.len(), families);
 
         apply_declared(&mut nodes, &manifests.nodes, &mut addresses);
-        let outside = &without_node_addresses(outside, &nodes);
-        claim_given(outside, &mut addresses)?;
+        claim_given(outside, &nodes, &mut addresses)?;
         addresses.avoid(manifests.policies.iter().flat_map(Policy::blocks));
 
         let mut declared = manifests.pods.clone();
@@ -158,7 +157,7 @@ impl World {
         for service in &mut services {
             address_service(service, &mut addresses)?;
         }
-        let outside = place_hosts(outside, &mut addresses)?;
+        let outside = place_hosts(outside, &nodes, &mut addresses)?;
         let invented = invented_addresses(manifests, &nodes, &pods);
         let inventory = Inventory {
             namespaces,
@@ -541,19 +540,24 @@ fn address_service(service: &mut Service, addresses: &mut Addresses) -> Result<(
 }
 
 /// Claims the given addresses of outside hosts, so that none of them is invented for another.
-fn claim_given(outside: &[Outside], addresses: &mut Addresses) -> Result<(), PlaceError> {
+fn claim_given(
+    outside: &[Outside],
+    nodes: &[Node],
+    addresses: &mut Addresses,
+) -> Result<(), PlaceError> {
     for address in outside.iter().flat_map(|host| &host.addresses).copied() {
-        if is_outside(address)? {
+        if is_outside(address, nodes)? {
             addresses.claim(address);
         }
     }
     Ok(())
 }
 
-/// Whether an address is outside: one in a range of the cluster belongs to a pod or node, or to
-/// none.
-fn is_outside(address: IpAddr) -> Result<bool, PlaceError> {
-    if addresses::in_cluster(address) {
+/// Whether an address is outside: one of a node is not, and one in a range of the cluster belongs to
+/// a pod or node, or to none.
+fn is_outside(address: IpAddr, nodes: &[Node]) -> Result<bool, PlaceError> {
+    let is_of_node = nodes.iter().any(|node| node.addresses.contains(&address));
+    if is_of_node || addresses::in_cluster(address) {
         return Ok(false);
     }
     if addresses::usable_outside(address) {
@@ -575,7 +579,11 @@ struct PlacedHosts {
 
 /// Invents addresses for the names that have none, and merges hosts that share a name or an
 /// address: they are one machine, with one server on each port.
-fn place_hosts(outside: &[Outside], addresses: &mut Addresses) -> Result<PlacedHosts, PlaceError> {
+fn place_hosts(
+    outside: &[Outside],
+    nodes: &[Node],
+    addresses: &mut Addresses,
+) -> Result<PlacedHosts, PlaceError> {
     let mut placed = PlacedHosts::default();
     for declared in outside {
         if let Some(name) = &declared.name {
@@ -609,7 +617,7 @@ fn place_hosts(outside: &[Outside], addresses: &mut Addresses) -> Result<PlacedH
             ports: declared.ports.iter().copied().collect(),
         };
         for address in declared_addresses {
-            if is_outside(address)? {
+            if is_outside(address, nodes)? {
                 host.addresses.push(address);
             }
         }

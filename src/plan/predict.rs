@@ -238,9 +238,7 @@ impl<'a> Predictions<'a> {
         match target_kind {
             TargetKind::Pod {
                 namespace, name, ..
-            } => Some(EndpointRef::Pod(
-                *self.pods.get(&(namespace.as_str(), name.as_str()))?,
-            )),
+            } => Some(EndpointRef::Pod(self.number_of(namespace, name)?)),
             TargetKind::Node { name } => Some(EndpointRef::Node(name)),
             TargetKind::Outside { .. } => Some(EndpointRef::Address(address)),
             TargetKind::Service { .. } | TargetKind::ReferencePod { .. } => None,
@@ -322,8 +320,13 @@ impl<'a> Predictions<'a> {
         (namespace, name): (&str, &str),
         direction: Direction,
     ) -> Option<bool> {
-        let pod = *self.pods.get(&(namespace, name))?;
+        let pod = self.number_of(namespace, name)?;
         Some(!self.selecting(pod, direction).is_empty())
+    }
+
+    /// The number of a pod, its index in the inventory.
+    pub(super) fn number_of(&self, namespace: &str, name: &str) -> Option<usize> {
+        self.pods.get(&(namespace, name)).copied()
     }
 
     /// Why the answer for the first place where the packets of a flow may arrive is not as
@@ -372,9 +375,7 @@ impl<'a> Predictions<'a> {
         match source {
             Source::Pod {
                 namespace, name, ..
-            } => Some(EndpointRef::Pod(
-                *self.pods.get(&(namespace.as_str(), name.as_str()))?,
-            )),
+            } => Some(EndpointRef::Pod(self.number_of(namespace, name)?)),
             Source::Node { name } => Some(EndpointRef::Node(name)),
             Source::ReferencePod { .. } => None,
             Source::Runner => self
@@ -424,13 +425,10 @@ impl<'a> Predictions<'a> {
         match &*flow.target_kind {
             TargetKind::Pod {
                 namespace, name, ..
-            } => {
-                let number = self.pods.get(&(namespace.as_str(), name.as_str()))?;
-                Some(vec![Arrival {
-                    end: EndpointRef::Pod(*number),
-                    port,
-                }])
-            }
+            } => Some(vec![Arrival {
+                end: EndpointRef::Pod(self.number_of(namespace, name)?),
+                port,
+            }]),
             TargetKind::Service {
                 service: ObjectRef {
                     namespace, name, ..

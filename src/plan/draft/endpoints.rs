@@ -145,23 +145,13 @@ impl DraftEndpoints {
         inventory: &Inventory,
         selection: &DraftSelection,
     ) -> Result<(), DraftError> {
-        let selected: Vec<&Pod> = inventory
-            .pods
-            .iter()
-            .filter(|pod| selection.contains(pod))
-            .collect();
-        if selected.is_empty() && !selection.is_everything() {
+        let is_selected = |pod: &Pod| selection.contains(pod);
+        if !selection.is_everything() && !inventory.pods.iter().any(is_selected) {
             return Err(DraftError::NothingSelected(selection.to_string()));
         }
-        let selected: BTreeSet<(&str, &str)> = selected
-            .iter()
-            .map(|pod| (pod.namespace.as_str(), pod.name.as_str()))
-            .collect();
         let services = ServicePods::of(inventory);
         let dns = inventory.cluster_dns();
         let is_dns = |pod: &Pod| dns.is_some_and(|dns| selects(dns, pod)) && !pod.host_network;
-        let is_selected =
-            |pod: &Pod| selected.contains(&(pod.namespace.as_str(), pod.name.as_str()));
         for pod in &inventory.pods {
             if pod.host_network && is_selected(pod) {
                 self.host_network

@@ -321,8 +321,8 @@ impl Sources {
         }
         let (mut left, mut namespaces) = (named.clone(), BTreeSet::new());
         for (namespace, members) in table.senders() {
-            let members: Vec<EndpointIndex> = members.iter().copied().filter(sends).collect();
-            if members.len() > 1 && members.iter().all(|member| named.contains(member)) {
+            let sending = || members.iter().filter(|member| sends(member));
+            if sending().count() > 1 && sending().all(|member| named.contains(member)) {
                 namespaces.insert((*namespace).to_owned());
                 left.retain(|index| !members.contains(index));
             }

@@ -10,7 +10,7 @@ use super::super::request::request_spec;
 use super::super::{BackendKind, Flow, ProbeId, Source, TargetKey, TargetKind, Waits};
 use super::DraftError;
 use super::endpoints::{DraftEndpoint, DraftEndpoints};
-use crate::inventory::{Inventory, Pod};
+use crate::inventory::Inventory;
 use crate::model::{Family, Port};
 use crate::policy::{BothSides, EndpointRef, Explanation};
 use crate::suite::{Expected, Settings, Spread};
@@ -98,19 +98,13 @@ impl<'a> Table<'a> {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, DraftError> {
         let addressing = Addressing::of(inventory);
-        let numbers: HashMap<*const Pod, usize> = inventory
-            .pods
-            .iter()
-            .enumerate()
-            .map(|(number, pod)| (std::ptr::from_ref(pod), number))
-            .collect();
         let predictions = Predictions::new(inventory)?;
         let resolved: Vec<Resolved<'a>> = draft_endpoints
             .endpoints
             .iter()
             .map(|endpoint| {
                 let found = resolve_endpoint(&endpoint.endpoint, inventory);
-                Resolved::of(found, &addressing, &predictions, backend, &numbers)
+                Resolved::of(found, &addressing, &predictions, backend)
             })
             .collect();
         let mut table = Self {
@@ -370,7 +364,6 @@ impl<'a> Resolved<'a> {
         addressing: &Addressing<'a>,
         predictions: &Predictions<'a>,
         backend: BackendKind,
-        numbers: &HashMap<*const Pod, usize>,
     ) -> Self {
         // Where a Service would make a port mean two things, the endpoint has none.
         let ports = found.known_ports(None).unwrap_or_default();
@@ -409,7 +402,7 @@ impl<'a> Resolved<'a> {
             pods: found
                 .pods
                 .iter()
-                .filter_map(|pod| numbers.get(&std::ptr::from_ref(*pod)).copied())
+                .filter_map(|pod| predictions.number_of(&pod.namespace, &pod.name))
                 .collect(),
             ports,
             all_sources,

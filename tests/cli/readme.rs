@@ -25,20 +25,6 @@ fn every_suite_of_the_readme_is_proven_in_the_shop() {
 
     for (number, suite) in suites.iter().enumerate() {
         let file = files.with(&format!("suite-{number}.yaml"), suite);
-        run_until_proven(&file);
+        ran_again_if_unproven(&["run", &file, "--lab", SHOP]).ends(0);
     }
-}
-
-/// Runs until everything is proven, three times at most: on a busy machine probes lack CPU time and
-/// checks are unproven.
-fn run_until_proven(file: &str) {
-    let call = ["run", file, "--lab", SHOP];
-    let mut last = ran(&mut watertight(call));
-    for _ in 0..2 {
-        if last.code != Some(4) {
-            break;
-        }
-        last = ran(&mut watertight(call));
-    }
-    last.ends(0);
 }
